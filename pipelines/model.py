@@ -1,0 +1,155 @@
+"""What a project says, as frozen values. Nothing here reads a file or loads a data library."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+
+class Severity(StrEnum):
+    ERROR = "error"  # the pipeline or trigger cannot run
+    WARNING = "warning"  # it runs, perhaps not as meant
+    INFO = "info"  # worth knowing
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing wrong in a project: where, how bad, and a sentence that says what to do."""
+
+    file: str  # relative to the project's root, with forward slashes
+    line: int  # counted from 1
+    severity: Severity
+    message: str
+    pipeline: str | None = None  # the pipeline it breaks; None when it concerns the whole project
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.severity}: {self.message}"
+
+
+class BlockType(StrEnum):
+    DATA_LOADER = "data_loader"
+    TRANSFORMER = "transformer"
+    DATA_EXPORTER = "data_exporter"
+    CUSTOM = "custom"
+
+    @property
+    def folder(self) -> str:
+        return "custom" if self is BlockType.CUSTOM else f"{self.value}s"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a failed block is tried again. `retries` counts the tries after the first."""
+
+    retries: int = 0
+    delay_seconds: float = 5.0
+    max_delay_seconds: float = 60.0
+    exponential: bool = True
+    jitter: bool = True
+
+    def delay_after(self, attempt: int) -> timedelta | None:
+        """Return the wait after the failed `attempt` (1 is the first), or None when no try is left."""
+        if attempt > self.retries:
+            return None
+        growth = 2 ** min(attempt - 1, 30) if self.exponential else 1
+        seconds = min(self.delay_seconds * growth, self.max_delay_seconds)
+        if self.jitter:
+            seconds *= random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, guards nothing
+        return timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One node of a pipeline: one file of code."""
+
+    name: str
+    type: BlockType
+    language: str  # "python" or "sql"
+    path: str  # of the code, relative to the project's root
+    upstream: tuple[str, ...] = ()
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    timeout_seconds: float | None = None
+    memory_mb: int | None = None
+    checkpoint: bool = True  # False: the output is volatile, a resume runs the block again
+    line: int = 1  # where the pipeline's YAML declares it
+
+
+class InputType(StrEnum):
+    STRING = "string"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    DATETIME = "datetime"
+    OBJECT = "object"
+    LIST = "list"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A typed input of a pipeline, checked at the door."""
+
+    name: str
+    type: InputType
+    required: bool = False
+    default: Any = None
+    description: str = ""
+    choices: tuple[Any, ...] = ()
+
+
+class TriggerType(StrEnum):
+    WEBHOOK = "webhook"
+    SCHEDULE = "schedule"
+    SENSOR = "sensor"
+    EVENT = "event"
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A declared rule: which events start the pipeline, with which variables.
+
+    `spec` holds every key of the YAML as plain values. For Mage's triggers `mage` is true and
+    the keys are already translated into ours (`cron`, `every`, `verify`, `token`, ...), so that no other code
+    has to know Mage's names.
+    """
+
+    pipeline: str
+    name: str
+    type: TriggerType
+    spec: Mapping[str, Any]
+    enabled: bool = True
+    mage: bool = False
+    file: str = ""
+    line: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A declared graph. `blocks` is in topological order, ties in the order of the file."""
+
+    name: str
+    file: str
+    blocks: tuple[Block, ...]
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[Input, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    timeout_seconds: float | None = None
+    run_limit: int | None = None  # how many runs at once; None is no limit
+    allow_pickle: bool = False  # cloudpickle checkpoints for outputs Arrow and JSON cannot hold
+
+    def block(self, name: str) -> Block:
+        """Return the block of that name; KeyError when there is none."""
+        for block in self.blocks:
+            if block.name == name:
+                return block
+        raise KeyError(name)
+
+    def downstream(self, name: str) -> tuple[str, ...]:
+        return tuple(block.name for block in self.blocks if name in block.upstream)

@@ -1,0 +1,1 @@
+"""Sensors watch outside systems: a tick takes a cursor and returns events and a new cursor."""

@@ -1,0 +1,1 @@
+"""The Millrace service: doors for events, the store, the engine, and the command line."""

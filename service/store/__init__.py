@@ -1,0 +1,1 @@
+"""The only SQL on our own tables. Rows leave as frozen values (see `values`)."""

@@ -1,0 +1,297 @@
+"""What the store hands out and takes in: frozen values and documented states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class RunState(StrEnum):
+    QUEUED = "queued"  # to be claimed by an engine
+    RUNNING = "running"  # claimed; a lease shows that it lives
+    WAITING = "waiting"  # parked until `available_at`; occupies no worker
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
+
+
+class BlockState(StrEnum):
+    QUEUED = "queued"  # its inputs are not there yet, or it was interrupted
+    RUNNING = "running"
+    WAITING = "waiting"  # a retry is due at `retry_at`
+    SUCCEEDED = "succeeded"  # checkpoint durable and this row committed
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"  # a condition was false, or its input was skipped
+    UPSTREAM_FAILED = "upstream_failed"
+
+
+class Verdict(StrEnum):
+    """What became of one arrival at a door."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    REFUSED = "refused"
+
+
+class Outcome(StrEnum):
+    """What became of an event, for one trigger or as a whole."""
+
+    RAN = "ran"
+    BATCHED = "batched"
+    HELD = "held"  # open: paused or settling
+    SKIPPED = "skipped"  # a limit
+    MAPPING_FAILED = "mapping_failed"
+    FILTERED = "filtered"
+    UNMATCHED = "unmatched"  # nobody takes it
+    QUARANTINED = "quarantined"  # authentic, but unreadable
+    BASELINE = "baseline"  # was there at first sight
+
+
+# The event's own outcome is the first of these among its matches (DESIGN 7).
+OUTCOME_ORDER = (
+    Outcome.RAN,
+    Outcome.BATCHED,
+    Outcome.HELD,
+    Outcome.SKIPPED,
+    Outcome.MAPPING_FAILED,
+    Outcome.FILTERED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `maximum` runs that carry `key` run at once."""
+
+    key: str
+    maximum: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to be enqueued. `variables` are the trigger's and the caller's, without the pipeline's own."""
+
+    id: str
+    project: str
+    pipeline: str
+    execution_date: datetime
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    trigger: str | None = None
+    event_id: str | None = None
+    interval_start: datetime | None = None
+    interval_end: datetime | None = None
+    selection: tuple[str, ...] = ()  # names of the only blocks to run; empty means all
+    priority: int = 0  # higher first
+    limits: tuple[Limit, ...] = ()
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class NewMatch:
+    """What one trigger made of an event."""
+
+    pipeline: str
+    trigger: str
+    outcome: Outcome
+    reason: str | None = None
+    run: NewRun | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event, decided upon: to be recorded with its matches and runs in one transaction."""
+
+    id: str
+    project: str
+    source: str
+    key: str
+    type: str
+    time: datetime
+    received_at: datetime
+    outcome: Outcome
+    subject: str | None = None
+    reason: str | None = None
+    data: str | None = None  # JSON text
+    raw: bytes | None = None  # only when it differs from what `data` can give back
+    content_type: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    replay_of: str | None = None
+    matches: tuple[NewMatch, ...] = ()
+    road: str = ""  # the door it came by, for the delivery's row: "webhook:taxi/from_api"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The answer to one delivery: ids of the event and its runs, the original's for a duplicate."""
+
+    event_id: str
+    outcome: Outcome
+    run_ids: tuple[str, ...]
+    duplicate: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRun:
+    name: str
+    type: str
+    state: BlockState
+    attempt: int = 0  # tries begun
+    deaths: int = 0  # how often the worker process died under it
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    rows: int | None = None
+    error: str | None = None
+    retry_at: datetime | None = None
+    checkpoint: Mapping[str, Any] | None = None  # what `pipelines.checkpoints` needs to load it again
+    volatile: bool = False  # finished, but not stored: a resume runs it again
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    id: str
+    project: str
+    pipeline: str
+    state: RunState
+    execution_date: datetime
+    created_at: datetime
+    variables: Mapping[str, Any]
+    trigger: str | None = None
+    event_id: str | None = None
+    interval_start: datetime | None = None
+    interval_end: datetime | None = None
+    timezone: str = "UTC"
+    selection: tuple[str, ...] = ()
+    attempt: int = 1
+    claim: int = 0
+    pin: str | None = None
+    available_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    cancel_requested: bool = False
+    error: str | None = None
+    blocks: tuple[BlockRun, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A pipeline as it was at its run's first claim: path relative to the project -> source text."""
+
+    hash: str
+    sources: Mapping[str, str]
+    blocks: tuple[tuple[str, str], ...]  # (name, type) in topological order
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRun:
+    """A run this engine may execute until its lease lapses. All writes must name `run.claim`."""
+
+    run: Run
+    pin: Pin
+    event: Mapping[str, Any] | None  # as `sensors.event.Event.as_template_value`, times as ISO text
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    pipeline: str
+    trigger: str
+    outcome: Outcome
+    reason: str | None
+    run_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    verdict: Verdict
+    reason: str | None
+    at: datetime
+    road: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    id: str
+    project: str
+    source: str
+    key: str
+    type: str
+    subject: str | None
+    time: datetime
+    received_at: datetime
+    outcome: Outcome
+    reason: str | None
+    replay_of: str | None
+    data: Any
+    headers: Mapping[str, str]
+    run_ids: tuple[str, ...] = ()
+    matches: tuple[Match, ...] = ()
+    deliveries: tuple[Delivery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    seq: int  # grows within a run; the cursor of paging
+    at: datetime
+    level: str  # "debug" | "info" | "warning" | "error"
+    text: str
+    block: str | None = None
+    attempt: int = 1
+
+
+# What an engine reports of a claimed run. Each is applied only while `claim` still holds.
+
+
+@dataclass(frozen=True, slots=True)
+class BlockStarted:
+    run_id: str
+    claim: int
+    block: str
+    attempt: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BlockEnded:
+    """A block reached `state`; QUEUED gives an interrupted block back, WAITING parks it until `retry_at`."""
+
+    run_id: str
+    claim: int
+    block: str
+    state: BlockState
+    attempt: int
+    at: datetime
+    deaths: int = 0
+    rows: int | None = None
+    error: str | None = None
+    retry_at: datetime | None = None
+    checkpoint: Mapping[str, Any] | None = None
+    volatile: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The run leaves this engine: final, WAITING until `available_at`, or QUEUED (given back)."""
+
+    run_id: str
+    claim: int
+    state: RunState
+    at: datetime
+    error: str | None = None
+    available_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogLines:
+    run_id: str
+    claim: int
+    lines: tuple[LogLine, ...]  # `seq` is given by the store
+
+
+Report = BlockStarted | BlockEnded | RunEnded | LogLines
