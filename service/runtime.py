@@ -1,0 +1,59 @@
+"""What every part of the service shares, built in one place and handed in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pipelines.crash import CrashPoints
+from pipelines.secrets import Secrets
+from service.projects import Projects
+from service.settings import Settings
+from service.store.migrate import migrate
+from service.store.session import Database
+from service.store.wakeups import WakeUps
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The clock of the real service."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The shared parts. Building it starts no thread, so that a process may still fork."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    wakeups: WakeUps
+    projects: Projects
+    secrets: Secrets
+    environ: Mapping[str, str]
+    crash: CrashPoints
+
+    def close(self) -> None:
+        self.wakeups.close()
+        self.database.close()
+
+
+def build_runtime(settings: Settings, *, clock: Clock = utc_now) -> Runtime:
+    """Open (and migrate) the store and load the projects."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    crash = CrashPoints(settings.crash_at)
+    database = Database(settings.database_url, home=settings.home, crash=crash)
+    migrate(database)
+    return Runtime(
+        settings=settings,
+        clock=clock,
+        database=database,
+        wakeups=WakeUps(database),
+        projects=Projects(settings.project),
+        secrets=Secrets(settings.home / "secrets", os.environ),
+        environ=os.environ,
+        crash=crash,
+    )
