@@ -1,0 +1,297 @@
+"""The worker process: warm, bound to one engine by one channel, executing one run at a time.
+
+Started as `python -m service.executors.host FD`. The only place where block code runs.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import queue
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas  # noqa: F401 - loaded here so that no run has to wait for it
+import psutil
+import pyarrow  # noqa: F401 - the same
+import pyarrow.dataset  # noqa: F401 - the same
+import pyarrow.parquet  # noqa: F401 - the same
+
+from pipelines.checkpoints import Checkpoints
+from pipelines.crash import CrashPoints
+from pipelines.io.config import Profiles
+from pipelines.model import Block, Pipeline
+from pipelines.project import pipeline_from_sources
+from pipelines.run import BlockProgress, BlockReport, RunResult, RunSpec, execute
+from pipelines.secrets import Secrets
+from pipelines.variables import RunFacts, merged_variables
+from service.clock import utc_now
+from service.executors.channel import Channel, Message, die
+from service.executors.leftovers import adopt_orphans, end_children
+from service.executors.modules import LoadedModules
+from service.executors.process import STALE_EXIT
+
+BEAT_SECONDS = 0.25
+LOG_BATCH_LINES = 500
+
+
+class ChannelListener:
+    """Tells the engine what happens in a run; completes a block's future when the engine has stored it."""
+
+    def __init__(self, channel: Channel, pipeline: Pipeline) -> None:
+        self._channel = channel
+        self._pipeline = pipeline
+        self._waiting: dict[str, Future[None]] = {}
+        self._lines: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+
+    def block_started(self, block: str, attempt: int, at: datetime) -> None:
+        declared: Block = self._pipeline.block(block)
+        delay = declared.retry.delay_after(attempt)
+        self._channel.send(
+            {
+                "type": "started",
+                "block": block,
+                "attempt": attempt,
+                "at": at.isoformat(),
+                "timeout_seconds": declared.timeout_seconds,
+                "memory_mb": declared.memory_mb,
+                "retry_seconds": None if delay is None else delay.total_seconds(),
+            }
+        )
+
+    def block_ended(self, report: BlockReport) -> Future[None]:
+        future: Future[None] = Future()
+        with self._lock:
+            self._waiting[report.block] = future
+        self.flush()
+        self._channel.send(
+            {
+                "type": "ended",
+                "block": report.block,
+                "state": report.state,
+                "attempt": report.attempt,
+                "at": report.finished_at.isoformat(),
+                "rows": report.rows,
+                "error": report.error,
+                "retry_at": _text(report.retry_at),
+                "checkpoint": report.checkpoint,
+                "volatile": report.volatile,
+            }
+        )
+        return future
+
+    def log(self, block: str | None, attempt: int, level: str, text: str, at: datetime) -> None:
+        line = {"block": block, "attempt": attempt, "level": level, "text": text, "at": at.isoformat()}
+        with self._lock:
+            self._lines.append(line)
+            full = len(self._lines) >= LOG_BATCH_LINES
+        if full:
+            self.flush()
+
+    def flush(self) -> None:
+        with self._lock:
+            lines, self._lines = self._lines, []
+            if lines:  # sent under the lock, so that batches keep their order
+                self._channel.send({"type": "logs", "lines": lines})
+
+    def recorded(self, block: str) -> None:
+        with self._lock:
+            future = self._waiting.pop(block, None)
+        if future is not None:
+            future.set_result(None)
+
+
+@dataclass
+class Current:
+    """The run in hand."""
+
+    listener: ChannelListener
+    drain: threading.Event = field(default_factory=threading.Event)
+
+
+class Host:
+    """Reads the channel in one thread, runs blocks in the main thread, shows life in a third."""
+
+    def __init__(self, channel: Channel, hello: Message) -> None:
+        self._channel = channel
+        self._hello = hello
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._current: Current | None = None
+        self._active = threading.Event()
+        self._lease_until = float("inf")
+        self._checkpoints = Checkpoints(Path(hello["checkpoints"]))
+        self._crash = CrashPoints(hello["crash_at"])
+        self._secrets = Secrets(Path(hello["secrets"]), os.environ)
+        self._pipelines: dict[str, Pipeline] = {}
+        self._modules = LoadedModules()
+        self._runs = 0
+
+    def serve(self) -> None:
+        """Execute runs until told to end. Returns only to leave the process."""
+        threading.Thread(target=self._listen, name="channel", daemon=True).start()
+        threading.Thread(target=self._show_life, name="life", daemon=True).start()
+        self._channel.send({"type": "ready"})
+        while True:
+            message = self._inbox.get()
+            if message["type"] == "shutdown":
+                return
+            if self._modules.have_changed():
+                self._channel.send({"type": "stale"})
+                os._exit(STALE_EXIT)
+            if self._execute(message):
+                return
+
+    def _listen(self) -> None:
+        for message in self._channel.messages():
+            match message["type"]:
+                case "run":
+                    self._lease_until = message["lease_until"]
+                    self._inbox.put(message)
+                case "shutdown":
+                    self._inbox.put(message)
+                case "lease":
+                    self._lease_until = message["until"]
+                case "recorded" if self._current is not None:
+                    self._current.listener.recorded(message["block"])
+                case "drain" if self._current is not None:
+                    self._current.drain.set()
+
+    def _show_life(self) -> None:
+        """While a run is in hand: say so, pass its log lines on, and die with its lease."""
+        while True:
+            self._active.wait()
+            if time.monotonic() > self._lease_until:
+                die()  # somebody else has the run now; what this process still did would be wrong
+            current = self._current
+            if current is not None:
+                current.listener.flush()
+                self._channel.send({"type": "beat"})
+            time.sleep(BEAT_SECONDS)
+
+    def _execute(self, message: Message) -> bool:
+        """Execute one run and send its result; return whether the process has served its time."""
+        try:
+            pipeline = self._pipeline(message)
+            current = self._current = Current(ChannelListener(self._channel, pipeline))
+            self._active.set()
+            result = self._walk(message, pipeline, current)
+            current.listener.flush()
+        except Exception as error:
+            result = RunResult(
+                "failed", error=f"Millrace itself failed on this run: {error!r}", retry_at=None
+            )
+        self._active.clear()
+        self._current = None
+        self._runs += 1
+        retire = self._has_served()
+        self._channel.send(
+            {
+                "type": "result",
+                "state": result.state,
+                "error": result.error,
+                "retry_at": _text(result.retry_at),
+                "retire": retire,
+            }
+        )
+        self._lease_until = float("inf")
+        return retire
+
+    def _walk(self, message: Message, pipeline: Pipeline, current: Current) -> RunResult:
+        root = Path(message["root"])
+        self._modules.watch(root)
+        try:
+            return execute(
+                run_spec(message, pipeline),
+                current.listener,
+                checkpoints=self._checkpoints,
+                profiles=Profiles(root, environ=os.environ, secrets=self._secrets),
+                crash=self._crash,
+                clock=utc_now,
+                drain=current.drain,
+            )
+        finally:
+            for process in end_children():
+                current.listener.log(
+                    None,
+                    message["attempt"],
+                    "warning",
+                    f"ended a process that a block left behind: {process}",
+                    utc_now(),
+                )
+            self._modules.remember()
+
+    def _pipeline(self, message: Message) -> Pipeline:
+        known = self._pipelines.get(message["pin"])
+        if known is None:
+            known = self._pipelines[message["pin"]] = pipeline_from_sources(
+                message["pipeline"], message["sources"]
+            )
+        return known
+
+    def _has_served(self) -> bool:
+        grown = psutil.Process().memory_info().rss > self._hello["memory_mb"] * 2**20 * 3 // 4
+        return grown or self._runs >= self._hello["runs_per_process"]
+
+
+def run_spec(message: Message, pipeline: Pipeline) -> RunSpec:
+    """Return what `pipelines.run` needs, from the engine's message."""
+    facts = RunFacts(
+        run_id=message["run_id"],
+        project=message["project"],
+        pipeline=message["pipeline"],
+        trigger=message["trigger"],
+        execution_date=datetime.fromisoformat(message["execution_date"]),
+        interval_start=_moment(message["interval_start"]),
+        interval_end=_moment(message["interval_end"]),
+        timezone=message["timezone"],
+        attempt=message["attempt"],
+        event=message["event"],
+    )
+    return RunSpec(
+        facts=facts,
+        root=Path(message["root"]),
+        pipeline=pipeline,
+        sources=message["sources"],
+        variables=merged_variables(pipeline, message["variables"]),
+        progress={name: _progress(block) for name, block in message["progress"].items()},
+        selection=tuple(message["selection"]),
+    )
+
+
+def _progress(block: Message) -> BlockProgress:
+    return BlockProgress(
+        state=block["state"],
+        attempt=block["attempt"],
+        deaths=block["deaths"],
+        checkpoint=block["checkpoint"],
+        volatile=block["volatile"],
+        retry_at=_moment(block["retry_at"]),
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def main() -> None:
+    channel = Channel(int(sys.argv[1]))
+    hello = next(channel.messages())
+    adopt_orphans()
+    gc.collect()
+    gc.freeze()  # what is loaded now stays; the collector need not look at it again
+    Host(channel, hello).serve()
+
+
+if __name__ == "__main__":
+    main()
