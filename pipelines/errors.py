@@ -1,0 +1,30 @@
+"""The family of errors that pipelines raise.
+
+MillraceError
+├── TerminalError         trying again cannot help; never retried
+│   ├── BlockCodeError    the block's code breaks a rule: no decorated function, wrong number of inputs, ...
+│   └── CheckpointMissing a stored output is not there any more, or damaged
+└── NotStorable           an output that no checkpoint can hold; its block is volatile
+"""
+
+from __future__ import annotations
+
+
+class MillraceError(Exception):
+    """Something went wrong that a user can understand: what, to which thing, where, and what to do."""
+
+
+class TerminalError(MillraceError):
+    """Trying again cannot help. Raise it from a block to fail it at once, whatever its retry policy."""
+
+
+class BlockCodeError(TerminalError):
+    """The code of a block breaks a rule that it has to keep to be run at all."""
+
+
+class CheckpointMissing(TerminalError):
+    """The stored output of a finished block cannot be read back."""
+
+
+class NotStorable(MillraceError):
+    """An output has a type that neither Arrow nor JSON can hold without loss."""
