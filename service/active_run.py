@@ -1,8 +1,8 @@
 """One claimed run on one worker process: what it reports, and how it is ended when it must not go on.
 
-Block code cannot be stopped from inside its process, so limits are held from here: a block over its time or
-memory, a cancelled run, a lost claim. The process group is killed; the rows are then written as if each block had
-ended by itself (DESIGN 6).
+Block code cannot be stopped from inside its process, so limits are held from here: a block over its
+time or memory, a cancelled run, a lost claim. The process group is killed; the rows are then written as if
+each block had ended by itself.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class ActiveRun:
 
     @property
     def is_silent(self) -> bool:
-        """The process was not heard of for a whole lease: stopped, or a block holds the interpreter's lock."""
+        """The process was not heard of for a whole lease: stopped, or a block holds the GIL."""
         process = self._process
         return process is not None and time.monotonic() - process.last_heard > self._limits.lease_seconds
 
@@ -340,8 +340,8 @@ class ActiveRun:
         for name, block in self._running.items():
             if block.timeout_seconds is not None and now - block.started > block.timeout_seconds:
                 error = (
-                    f"Block '{name}' ran longer than its timeout of {block.timeout_seconds:g} s and was ended. "
-                    "Raise `timeout` in the pipeline's metadata.yaml, or give the block less to do."
+                    f"Block '{name}' ran longer than its timeout of {block.timeout_seconds:g} s "
+                    "and was ended. Raise `timeout` in the pipeline's metadata.yaml, or give the block less to do."
                 )
                 return Ending(
                     Cause.LIMIT, kill_at=now + self._limits.drain_seconds, culprit=name, error=error
@@ -353,7 +353,7 @@ class ActiveRun:
             return None
         assert self._process is not None
         used_mb = self._process.memory_bytes() / 2**20
-        # The process is measured as a whole: of several blocks the one that began last is taken to be the cause.
+        # The process is measured as a whole: of several blocks the one that began last is blamed.
         name, block = max(self._running.items(), key=lambda item: item[1].started)
         allowed_mb = block.memory_mb or self._limits.memory_mb
         if used_mb <= allowed_mb:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -236,7 +236,7 @@ def hello_of(runtime: Runtime) -> Mapping[str, Any]:
 
 
 def run_message(claimed: ClaimedRun, root: str, lease_until: float) -> dict[str, Any]:
-    """Return the message that gives a run to a worker process. Times are ISO text, the lease's end is monotonic."""
+    """Return the message that gives a run to a worker process: times as ISO text, the lease's end monotonic."""
     run = claimed.run
     return {
         "type": "run",

@@ -19,8 +19,8 @@ from typing import Any
 
 import pandas  # noqa: F401 - loaded here so that no run has to wait for it
 import psutil
-import pyarrow  # noqa: F401 - the same
-import pyarrow.dataset  # noqa: F401 - the same
+import pyarrow
+import pyarrow.dataset
 import pyarrow.parquet  # noqa: F401 - the same
 
 from pipelines.checkpoints import Checkpoints

@@ -1,8 +1,8 @@
 """Warm worker processes on this machine: starting them, speaking to them, ending them.
 
-A process executes one run at a time. It speaks to the engine over one channel, in JSON and not in pickle: block
-code runs there, and what it sends must not be able to run code here. It leads a process group of its own, so that
-ending it ends everything a block has started.
+A process executes one run at a time. It speaks to the engine over one channel, in JSON and not in pickle:
+block code runs there, and what it sends must not be able to run code here. It leads a process group of its
+own, so that ending it ends everything a block has started.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class WorkerProcess:
         self._events.on_exit(self, exit_code)
 
     def _await_exit(self) -> None:
-        # A child that a block forked may still hold the other end, so the channel alone does not tell of the exit.
+        # A child that a block forked may hold the other end, so the channel alone does not tell of the exit.
         self._popen.wait()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -263,7 +263,7 @@ class ProcessExecutor:
         return sum(slot.is_idle for slot in self._slots)
 
     def assign(self, assignment: Assignment) -> None:
-        """Give the run to an idle slot, rather one that has its project loaded. The caller counts with `idle_count`."""
+        """Give the run to an idle slot, rather one that has its project loaded. See `idle_count`."""
         idle = [slot for slot in self._slots if slot.is_idle]
         if not idle:
             raise RuntimeError("no idle slot: claim no more runs than idle_count()")
