@@ -341,7 +341,8 @@ class ActiveRun:
             if block.timeout_seconds is not None and now - block.started > block.timeout_seconds:
                 error = (
                     f"Block '{name}' ran longer than its timeout of {block.timeout_seconds:g} s "
-                    "and was ended. Raise `timeout` in the pipeline's metadata.yaml, or give the block less to do."
+                    "and was ended. Raise `timeout` in the pipeline's metadata.yaml, "
+                    "or give the block less to do."
                 )
                 return Ending(
                     Cause.LIMIT, kill_at=now + self._limits.drain_seconds, culprit=name, error=error

@@ -236,7 +236,7 @@ def hello_of(runtime: Runtime) -> Mapping[str, Any]:
 
 
 def run_message(claimed: ClaimedRun, root: str, lease_until: float) -> dict[str, Any]:
-    """Return the message that gives a run to a worker process: times as ISO text, the lease's end monotonic."""
+    """Return the message that gives a run to a worker process. Times are ISO text."""
     run = claimed.run
     return {
         "type": "run",
