@@ -18,8 +18,14 @@ from service.settings import Settings
 _QUIET = ("apscheduler", "alembic", "urllib3", "sqlalchemy", "gunicorn", "werkzeug")
 
 
-def configure_logs(settings: Settings, *, process: str, stream: TextIO | None = None) -> None:
-    """Send every log line of this process to `stream` (standard error by default)."""
+def configure_logs(
+    settings: Settings, *, process: str, least_level: str | None = None, stream: TextIO | None = None
+) -> None:
+    """Send the log lines of this process to `stream` (standard error by default).
+
+    `least_level` is for commands whose own output says what happened; the setting wins when it is stricter
+    or asks for everything.
+    """
     stream = stream or sys.stderr
     shared = _shared_processors(process)
     structlog.configure(
@@ -44,7 +50,7 @@ def configure_logs(settings: Settings, *, process: str, stream: TextIO | None = 
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level.upper())
+    root.setLevel(_level(settings.log_level, least_level))
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
@@ -73,3 +79,10 @@ def _renderers(settings: Settings, stream: TextIO) -> list[Processor]:
         structlog.processors.EventRenamer("message"),
         structlog.processors.JSONRenderer(sort_keys=True, default=str),
     ]
+
+
+def _level(chosen: str, least: str | None) -> int:
+    names = logging.getLevelNamesMapping()
+    if least is None or chosen == "debug":
+        return names[chosen.upper()]
+    return max(names[chosen.upper()], names[least.upper()])

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import structlog
 
-from pipelines.errors import MillraceError
 from pipelines.project import Project
+from service.errors import NotFound, SettingsError
 
 logger = structlog.get_logger(__name__)
 
 
-class UnknownProject(MillraceError):
+class UnknownProject(NotFound):
     """The service serves no project of that name."""
 
-
-class ProjectNames(MillraceError):
-    """Two project folders have the same name, so that a key or a path would not say which is meant."""
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__("project", name)
+        self.args = (f"there is no project {name!r} here; this service serves {', '.join(known)}",)
 
 
 class Projects:
@@ -36,7 +36,7 @@ class Projects:
     def _add(self, project: Project) -> None:
         twin = self._projects.get(project.name)
         if twin is not None:
-            raise ProjectNames(
+            raise SettingsError(
                 f"{twin.root} and {project.root} are both named {project.name!r}; "
                 "give one of them another `name` in its metadata.yaml"
             )
@@ -59,8 +59,7 @@ class Projects:
         try:
             return self._projects[name]
         except KeyError:
-            known = ", ".join(self._projects)
-            raise UnknownProject(f"no project is named {name!r}; this service serves {known}") from None
+            raise UnknownProject(name, self.names) from None
 
     def all(self) -> tuple[Project, ...]:
         return tuple(self._projects.values())
@@ -109,5 +108,5 @@ class ProjectsWatch:
 
 def _load(root: Path) -> Project:
     if not root.is_dir():
-        raise MillraceError(f"there is no project folder {root}; name one by --project or MILLRACE_PROJECT")
+        raise SettingsError(f"there is no project folder {root}; name one by --project or MILLRACE_PROJECT")
     return Project.load(root)

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from pipelines.crash import CrashPoints
 from pipelines.secrets import Secrets
+from service.clock import Clock, utc_now
 from service.projects import Projects
 from service.settings import Settings
 from service.store.migrate import migrate
 from service.store.session import Database
 from service.store.wakeups import WakeUps
-
-Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """The clock of the real service."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)

@@ -9,47 +9,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import psutil
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from pipelines.errors import MillraceError
+from service.errors import SettingsError
 
 PREFIX = "MILLRACE_"
 _SECRET_PREFIX = "MILLRACE_SECRET_"  # noqa: S105 - the name of a name
 _ALL_INTERFACES = ("", "0.0.0.0", "::")  # noqa: S104 - recognised here in order to be refused
 
 Days = Annotated[float, Field(gt=0)]
-
-
-class SettingsError(MillraceError):
-    """A setting is wrong. Only whoever starts the service can mend it; trying again cannot."""
-
-
-def _processors() -> int:
-    """Return how many processors this process may use, which in a container is fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _memory_share(values: dict[str, Any]) -> int:
-    """Return three quarters of the machine's memory, shared by the slots, in MB."""
-    megabytes = psutil.virtual_memory().total // (1024 * 1024)
-    return max(256, int(megabytes * 0.75) // max(1, int(values.get("slots", 1))))
-
-
-def _default_home(values: dict[str, Any]) -> Path:
-    projects = values.get("project") or (Path.cwd(),)
-    return Path(projects[0]) / ".millrace"
-
-
-def _default_database(values: dict[str, Any]) -> str:
-    return f"sqlite:///{values['home'] / 'millrace.db'}" if "home" in values else ""
-
-
-def _default_checkpoints(values: dict[str, Any]) -> Path:
-    return Path(values["home"]) / "checkpoints" if "home" in values else Path()
 
 
 class Settings(BaseSettings):
@@ -226,8 +195,8 @@ class Settings(BaseSettings):
         if self.is_loopback or self.api_token is not None:
             return
         raise SettingsError(
-            f"refusing to listen on {self.host or 'all interfaces'}: whoever reaches it could start and cancel "
-            "runs without a token. Set MILLRACE_API_TOKEN to a long random text (python3 -c "
+            f"refusing to listen on {self.host or 'all interfaces'}: whoever reaches it could start and "
+            "cancel runs without a token. Set MILLRACE_API_TOKEN to a long random text (python3 -c "
             '"import secrets; print(secrets.token_urlsafe(32))"), or listen on 127.0.0.1.'
         )
 
@@ -257,7 +226,7 @@ def document(fields: Iterable[str] = Settings.model_fields) -> str:
     lines = [
         "# Settings",
         "",
-        "Millrace reads these environment variables once, at start. Options of the command line win over them.",
+        "Millrace reads these environment variables once, at start. Options of the command line win.",
         "This page is written by `python -m service.settings > docs/settings.md`.",
         "",
         "| variable | default | what it is for |",

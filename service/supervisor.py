@@ -1,0 +1,227 @@
+"""`millrace start`: one process that starts the others, starts again what dies, and stops them in order.
+
+It stays small on purpose (no store, no project, no Flask), so that there is nothing in it that can fail. The
+listening socket is its own: when a web process dies, connections wait in the socket's queue for the next one
+instead of being refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+
+import structlog
+
+from service.errors import SettingsError
+from service.lifeline import Lifeline
+
+logger = structlog.get_logger(__name__)
+
+EXIT_WRONG_USE = 2  # of a child: what it was given is wrong, and starting it again would not mend it
+_LIVED_WELL_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 10.0
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Bind and listen. Raises SettingsError that says why when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}. "
+            "Is another service (or another `millrace start`) there? Choose another port by --port "
+            "or MILLRACE_PORT; 0 takes any free one."
+        ) from error
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return the URL at which a browser on this machine reaches the listener."""
+    host, port = listener.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{port}"
+
+
+@dataclass(frozen=True)
+class Role:
+    """A process to keep alive: the `millrace` command it runs and the descriptors it inherits."""
+
+    name: str
+    arguments: tuple[str, ...]
+    descriptors: tuple[int, ...] = ()
+
+    def command(self) -> list[str]:
+        # -P: the current folder may be a project, whose `pipelines/` must not shadow our package.
+        return [sys.executable, "-P", "-m", "service.cli", *self.arguments]
+
+
+@dataclass
+class _Child:
+    role: Role
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    start_at: float = 0.0  # due time of the next start while `process` is None
+    quick_deaths: int = 0
+
+    def pause_after_death(self, now: float) -> float:
+        """Return how long to wait before the next start: nothing at first, longer when it keeps dying."""
+        if now - self.started_at >= _LIVED_WELL_SECONDS:
+            self.quick_deaths = 0
+        self.quick_deaths += 1
+        if self.quick_deaths == 1:
+            return 0.0
+        return min(0.25 * 2 ** (self.quick_deaths - 2), _LONGEST_PAUSE_SECONDS)
+
+
+@dataclass
+class Supervisor:
+    """Keeps one process per role alive until a stop signal comes, or a child says its use is wrong."""
+
+    roles: Sequence[Role]
+    lifeline: Lifeline
+    environ: Mapping[str, str]
+    stop_seconds: float  # after that, what still lives is killed
+    on_stop: Callable[[], None] = lambda: None
+    _children: list[_Child] = field(init=False)
+    _stop_signals_seen: int = field(default=0, init=False)
+    _refused: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._children = [_Child(role) for role in self.roles]
+
+    def run(self) -> int:
+        """Supervise until the end and return the exit code."""
+        with _Alarm(self._note_signal) as alarm:
+            try:
+                while not self._stop_signals_seen and not self._refused:
+                    self._start_due()
+                    alarm.wait(self._seconds_to_next_start())
+                    self._reap()
+            finally:
+                self._stop_all(alarm)
+        return EXIT_WRONG_USE if self._refused else 0
+
+    def _note_signal(self, number: int) -> None:
+        if number in _STOP_SIGNALS:
+            self._stop_signals_seen += 1
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for child in self._children:
+            if child.process is None and child.start_at <= now:
+                self._start(child)
+
+    def _start(self, child: _Child) -> None:
+        child.started_at = time.monotonic()
+        child.process = subprocess.Popen(
+            child.role.command(),
+            env=dict(self.environ),
+            stdin=subprocess.DEVNULL,
+            pass_fds=(self.lifeline.reading_end, *child.role.descriptors),
+            process_group=0,  # so that Ctrl-C reaches us alone, and the stop is in order
+        )
+        logger.info("process started", role=child.role.name, pid=child.process.pid)
+
+    def _seconds_to_next_start(self) -> float | None:
+        due = [child.start_at for child in self._children if child.process is None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _reap(self) -> None:
+        for child in self._children:
+            if child.process is None or (code := child.process.poll()) is None:
+                continue
+            if code == EXIT_WRONG_USE:
+                self._refused = True
+            pid, child.process = child.process.pid, None
+            if self._stop_signals_seen or self._refused:
+                continue
+            now = time.monotonic()
+            pause = child.pause_after_death(now)
+            child.start_at = now + pause
+            logger.warning(
+                "process died, starting it again",
+                role=child.role.name,
+                pid=pid,
+                exit_code=code,
+                pause_seconds=pause,
+            )
+
+    def _stop_all(self, alarm: _Alarm) -> None:
+        self.on_stop()
+        self._signal_all(signal.SIGTERM)
+        deadline = time.monotonic() + self.stop_seconds
+        while any(child.process for child in self._children):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or self._stop_signals_seen > 1:  # a second Ctrl-C means: now
+                self._kill_all()
+                return
+            alarm.wait(remaining)
+            self._reap()
+        logger.info("stopped")
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for child in self._children:
+            if child.process is not None:
+                child.process.send_signal(number)
+
+    def _kill_all(self) -> None:
+        for child in self._children:
+            if child.process is None:
+                continue
+            logger.warning("process did not stop in time, killing it", role=child.role.name)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.process.pid, signal.SIGKILL)
+            child.process.wait()
+            child.process = None
+
+
+class _Alarm:
+    """Sleeps until a signal comes or the time is over, without a race between looking and sleeping."""
+
+    def __init__(self, on_signal: Callable[[int], None]) -> None:
+        self._on_signal = on_signal
+        self._selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> _Alarm:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._selector.register(self._reader, selectors.EVENT_READ)
+        self._old_descriptor = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._old_handlers = {
+            number: signal.signal(number, _ignore) for number in (*_STOP_SIGNALS, signal.SIGCHLD)
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_descriptor)
+        self._selector.close()
+        self._reader.close()
+        self._writer.close()
+
+    def wait(self, seconds: float | None) -> None:
+        if not self._selector.select(seconds):
+            return
+        for number in self._reader.recv(4096):
+            self._on_signal(number)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """A Python handler must be there for `set_wakeup_fd` to work; the byte it writes says everything."""

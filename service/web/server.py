@@ -1,0 +1,120 @@
+"""The web process: gunicorn over the application.
+
+The master process only holds the socket and its children. Everything with a thread or a connection is built
+in a child, after the fork, because neither survives one.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import structlog
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger as GunicornLogger
+
+from pipelines.errors import MillraceError
+from service import lifeline
+from service.app import create_app
+from service.dispatcher import Dispatcher
+from service.errors import MillraceServiceError
+from service.projects import ProjectsWatch
+from service.runtime import Runtime, build_dispatcher, build_runtime
+from service.settings import Settings
+from service.web.parts import WebParts
+
+logger = structlog.get_logger(__name__)
+
+_MAX_CONNECTIONS = 2048  # open at once in a process; further ones wait in the socket's queue
+
+
+class Web:
+    """What runs beside the application in a web process."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._dispatcher: Dispatcher = build_dispatcher(runtime)
+        self._watch = ProjectsWatch(runtime.projects, every_seconds=runtime.settings.refresh_seconds)
+        self.parts = WebParts(runtime=runtime, dispatcher=self._dispatcher)
+
+    def start(self) -> None:
+        self._runtime.wakeups.start()
+        self._dispatcher.start()
+        self._watch.start()
+
+    def stop(self) -> None:
+        """Commit what was accepted, then close. Called when no request is being answered any more."""
+        self._watch.stop()
+        self._dispatcher.stop()
+        self._runtime.close()
+
+
+class WebServer(BaseApplication):
+    """Our application as gunicorn wants it, on a socket that is already listening."""
+
+    def __init__(self, settings: Settings, listener: socket.socket, lifeline_end: int | None) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._lifeline_end = lifeline_end
+        self._web: Web | None = None
+        super().__init__()
+
+    def load_config(self) -> None:
+        settings = self._settings
+        options: dict[str, Any] = {
+            "bind": f"fd://{self._listener.detach()}",
+            "worker_class": "gthread",
+            "workers": settings.web_processes,
+            "threads": settings.web_threads,
+            "worker_connections": _MAX_CONNECTIONS,
+            "keepalive": 75,
+            "graceful_timeout": max(1, int(settings.drain_seconds)),
+            "logger_class": _SharedLog,
+            "loglevel": "warning",
+            "control_socket_disable": True,
+            "preload_app": False,
+            "worker_exit": lambda _arbiter, _worker: self._close(),
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """Build the application; called in each child."""
+        try:
+            self._web = Web(build_runtime(self._settings))
+            self._web.start()
+            return create_app(self._web.parts)
+        except (MillraceError, MillraceServiceError) as error:
+            logger.error("the web process cannot start", error=str(error))  # noqa: TRY400 - no traceback wanted
+            raise SystemExit(Arbiter.APP_LOAD_ERROR) from error
+
+    def run(self) -> None:
+        _Master(self, self._lifeline_end).run()
+
+    def _close(self) -> None:
+        if self._web is not None:
+            self._web.stop()
+
+
+class _Master(Arbiter):
+    """gunicorn's master, which also stops when the supervisor is gone."""
+
+    def __init__(self, application: WebServer, lifeline_end: int | None) -> None:
+        self._lifeline_end = lifeline_end
+        super().__init__(application)
+
+    def manage_workers(self) -> None:
+        # Looked at here, about once a second, because a thread in the master would not survive its forks well.
+        if self._lifeline_end is not None and lifeline.is_cut(self._lifeline_end):
+            raise StopIteration
+        super().manage_workers()
+
+
+class _SharedLog(GunicornLogger):
+    """Sends gunicorn's messages to our log instead of to handlers of its own."""
+
+    def setup(self, cfg: Any) -> None:
+        self.cfg = cfg
+        self._access_log_enabled = False
+        self.error_log.propagate = True
