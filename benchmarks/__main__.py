@@ -1,0 +1,105 @@
+"""`make bench`: every measure on SQLite and on Postgres, one table. `--write` puts it into docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import accept, drain, export, latency
+from benchmarks.measure import Row, machine, markdown
+from benchmarks.project import write_bench_project
+from benchmarks.running import Running, service
+from tests.parts.postgres import PostgresServer, running_postgres
+
+IDLE_SECONDS = 10
+DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+MARK = "<!-- table -->"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write the table to docs/benchmarks.md")
+    parser.add_argument("--only", choices=("sqlite", "postgres", "export"), help="measure only a part")
+    options = parser.parse_args()
+    console = Console(stderr=True)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="millrace-bench-") as folder, running_postgres() as postgres:
+        for row in _measures(options.only, Path(folder), postgres):
+            console.print(
+                f"{row.store}: {row.what}: {row.figure} [{row.limit}] aim {row.aim} {row.mark}", markup=False
+            )
+            rows.append(row)
+    Console().print(_table(rows))
+    if options.write:
+        _write(rows)
+
+
+def _measures(only: str | None, folder: Path, postgres: PostgresServer) -> Iterator[Row]:
+    if only in (None, "sqlite"):
+        yield from _service_measures("SQLite", folder / "sqlite", None)
+    if only in (None, "postgres"):
+        yield from _service_measures(
+            "Postgres", folder / "postgres", postgres.url(postgres.create_database())
+        )
+    if only in (None, "export"):
+        yield export.measure(postgres, folder)
+
+
+def _service_measures(store: str, folder: Path, url: str | None) -> Iterator[Row]:
+    folder.mkdir()
+    project = write_bench_project(folder)
+    with service(project, folder / "home", url) as running:
+        yield from _at_rest(store, running)
+        yield from latency.measure(store, running, folder)
+        yield from latency.measure_big(store, running, folder)
+        yield from drain.measure(store, running, folder)
+        with drain.busy_slots(running, folder / "release"):
+            yield from accept.measure(store, running, folder, url)
+
+
+def _at_rest(store: str, running: Running) -> list[Row]:
+    time.sleep(3)  # what starting left to do is done
+    before, began = running.cpu_seconds(), time.monotonic()
+    time.sleep(IDLE_SECONDS)
+    share = (running.cpu_seconds() - before) / (time.monotonic() - began)
+    memory = running.memory_mb()
+    names = f"{len(running.family())} processes"
+    ready = running.seconds_to_ready
+    return [
+        Row(store, "start to ready, a worker warm", f"{ready:.1f} s", "", "≤ 4 s", ready <= 4),
+        Row(
+            store,
+            "memory at rest (PSS)",
+            f"{memory:.0f} MB, {names}",
+            "Mage 660 MB",
+            "≤ 500 MB",
+            memory <= 500,
+        ),
+        Row(store, "processor at rest", f"{share:.2%} of a core", "", "≤ 1 %", share <= 0.01),
+    ]
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(title=f"Millrace on {machine()}")
+    for heading in ("store", "what", "figure", "limit beside it", "aim", "met"):
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(row.store, row.what, row.figure, row.limit, row.aim, row.mark)
+    return table
+
+
+def _write(rows: list[Row]) -> None:
+    before, mark, after = DOCUMENT.read_text().partition(MARK)
+    _, end, rest = after.partition(MARK)
+    DOCUMENT.write_text(f"{before}{mark}\n{markdown(rows, datetime.now(UTC))}{end}{rest}")
+
+
+if __name__ == "__main__":
+    main()

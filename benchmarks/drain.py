@@ -1,0 +1,136 @@
+"""A backlog of runs, how fast it drains, and what accepting costs meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from json import load
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.load import Connection, post, run_load
+from benchmarks.measure import Row
+from benchmarks.running import Running
+
+BACKLOG = 500
+DRAIN_SECONDS = 120
+
+
+@contextmanager
+def busy_slots(running: Running, release: Path) -> Iterator[None]:
+    """Keep every slot occupied inside the block; afterwards the queue is worked off."""
+    release.unlink(missing_ok=True)
+    connection = Connection(running.port)
+    for number in range(psutil.cpu_count() or 1):
+        connection.send(post("/webhooks/hold/hook", {"number": number, "stamp": str(release)}))
+    connection.close()
+    while count(running, pipeline="hold", state="running") < (psutil.cpu_count() or 1):
+        time.sleep(0.05)
+    try:
+        yield
+    finally:
+        release.touch()
+
+
+def measure(store: str, running: Running, folder: Path) -> list[Row]:
+    before = count(running, pipeline="noop", state="succeeded")
+    with busy_slots(running, folder / f"{store}.release"):
+        run_load(running.port, _request, requests=BACKLOG)
+    released = time.time()
+    latencies = _accept_while(running, lambda: count(running, pipeline="noop", state="queued") > 0)
+    await_idle(running)
+    runs = _runs(running, pipeline="noop", state="succeeded", limit=BACKLOG)
+    last = max(datetime.fromisoformat(run["finished_at"]).timestamp() for run in runs)
+    drained = count(running, pipeline="noop", state="succeeded") - before
+    rate = drained / (last - released)
+    latencies.sort()
+    p50, p99 = latencies[len(latencies) // 2] * 1000, latencies[int(len(latencies) * 0.99)] * 1000
+    return [
+        Row(
+            store,
+            f"backlog of {BACKLOG} runs of three blocks",
+            f"{rate:.0f} runs/s",
+            "rivals' best 72–356 runs/s (a queue library), Mage 1.2",
+            "≥ 100 runs/s",
+            rate >= 100,
+        ),
+        Row(
+            store,
+            "accepting while it drains, 1 connection",
+            f"p50 {p50:.1f} ms, p99 {p99:.1f} ms",
+            "",
+            "",
+            None,
+        ),
+    ]
+
+
+def await_idle(running: Running) -> None:
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while time.monotonic() < deadline:
+        if not any(count(running, state=state) for state in ("queued", "running", "waiting")):
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"the backlog did not drain within {DRAIN_SECONDS} s")
+
+
+def count(running: Running, **filters: Any) -> int:
+    """Return how many runs the service counts in its metrics, by state and pipeline."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    wanted = [f'{name}="{value}"' for name, value in filters.items()]
+    return int(
+        sum(
+            float(line.rpartition(" ")[2])
+            for line in text.splitlines()
+            if line.startswith("millrace_runs{") and all(label in line for label in wanted)
+        )
+    )
+
+
+def _accept_while(running: Running, is_draining: Any) -> list[float]:
+    """Post now and then, as a sender would, until the queue is empty."""
+    done = threading.Event()
+    latencies: list[float] = []
+
+    def sender() -> None:
+        connection = Connection(running.port)
+        while not done.wait(0.02):
+            began = time.perf_counter()
+            connection.send(_request(0))
+            latencies.append(time.perf_counter() - began)
+        connection.close()
+
+    thread = threading.Thread(target=sender)
+    thread.start()
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while is_draining() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    done.set()
+    thread.join()
+    return latencies
+
+
+def _request(index: int) -> bytes:
+    return post("/webhooks/noop/hook", {"number": index, "stamp": ""})
+
+
+def _runs(running: Running, **filters: Any) -> list[dict[str, Any]]:
+    query = "&".join(f"{name}={value}" for name, value in filters.items() if name != "limit")
+    found: list[dict[str, Any]] = []
+    cursor = ""
+    while len(found) < filters["limit"]:
+        url = f"http://127.0.0.1:{running.port}/api/v1/runs?{query}&limit=100{cursor}"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            page = load(answer)
+        found += page["items"]
+        if page["next"] is None:
+            break
+        cursor = f"&cursor={page['next']}"
+    return found
