@@ -1,4 +1,4 @@
-"""`make bench`: every measure on SQLite and on Postgres, one table. `--write` puts it into docs/benchmarks.md."""
+"""`make bench`: every measure on SQLite and on Postgres, in one table."""
 
 from __future__ import annotations
 
