@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import psutil
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -19,6 +20,32 @@ _SECRET_PREFIX = "MILLRACE_SECRET_"  # noqa: S105 - the name of a name
 _ALL_INTERFACES = ("", "0.0.0.0", "::")  # noqa: S104 - recognised here in order to be refused
 
 Days = Annotated[float, Field(gt=0)]
+
+
+def _processors() -> int:
+    """Return how many processors this process may use, which in a container is fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_share(values: dict[str, Any]) -> int:
+    """Return three quarters of the machine's memory, shared by the slots, in MB."""
+    megabytes = psutil.virtual_memory().total // (1024 * 1024)
+    return max(256, int(megabytes * 0.75) // max(1, int(values.get("slots", 1))))
+
+
+def _default_home(values: dict[str, Any]) -> Path:
+    projects = values.get("project") or (Path.cwd(),)
+    return Path(projects[0]) / ".millrace"
+
+
+def _default_database(values: dict[str, Any]) -> str:
+    return f"sqlite:///{values['home'] / 'millrace.db'}" if "home" in values else ""
+
+
+def _default_checkpoints(values: dict[str, Any]) -> Path:
+    return Path(values["home"]) / "checkpoints" if "home" in values else Path()
 
 
 class Settings(BaseSettings):

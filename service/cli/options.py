@@ -1,20 +1,14 @@
-"""Options that many commands share, and what they open."""
+"""Options that many commands share. Nothing here opens the store, so that `start` stays small."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from pipelines.model import Pipeline
-from pipelines.project import Project
-from service.logs import configure_logs
-from service.runtime import Runtime, build_runtime
 from service.settings import Settings, load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,25 +37,23 @@ def var_option(command: F) -> F:
         type=Variable(),
         multiple=True,
         metavar="KEY=VALUE",
-        help="A variable of the run. A value that is JSON (5, true, [1, 2]) keeps its type; others are text.",
+        help="A variable of the run. What reads as JSON (5, true, [1, 2]) keeps its type, unless the "
+        "pipeline declares the input as text or as a date.",
     )(command)
 
 
-class Variable(click.ParamType[tuple[str, Any]]):
-    """`key=value`, where a value that reads as JSON is taken as JSON."""
+class Variable(click.ParamType[tuple[str, str]]):
+    """`key=value`; what type the value gets is decided when the pipeline's inputs are known."""
 
     name = "key=value"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, Any]:
+    ) -> tuple[str, str]:
         key, equals, text = str(value).partition("=")
         if not equals or not key:
             self.fail(f"{value!r} is not KEY=VALUE", param, ctx)
-        try:
-            return key, json.loads(text)
-        except ValueError:
-            return key, text
+        return key, text
 
 
 class Moment(click.ParamType[datetime]):
@@ -84,30 +76,3 @@ class Moment(click.ParamType[datetime]):
 def settings_of(projects: tuple[Path, ...], **chosen: Any) -> Settings:
     """Return the settings of a command that was given these `--project` options."""
     return load_settings(project=projects or None, **chosen)
-
-
-@contextmanager
-def opened(projects: tuple[Path, ...], **chosen: Any) -> Iterator[Runtime]:
-    """Open the local store and projects for one command."""
-    settings = settings_of(projects, **chosen)
-    configure_logs(settings, process="cli", least_level="warning")
-    runtime = build_runtime(settings)
-    try:
-        yield runtime
-    finally:
-        runtime.close()
-
-
-def find_pipeline(runtime: Runtime, name: str) -> tuple[Project, Pipeline]:
-    """Return the pipeline called `name`, or `project/name` where several projects are served."""
-    project_name, slash, pipeline_name = name.rpartition("/")
-    project = runtime.projects.get(project_name) if slash else runtime.projects.default
-    pipeline = project.pipelines.get(pipeline_name)
-    if pipeline is not None:
-        return project, pipeline
-    broken = [problem for problem in project.problems if problem.pipeline == pipeline_name]
-    if broken:
-        lines = "\n".join(f"  {problem}" for problem in broken)
-        raise click.ClickException(f"pipeline {pipeline_name!r} cannot run:\n{lines}")
-    known = ", ".join(sorted(project.pipelines)) or "none"
-    raise click.UsageError(f"project {project.name!r} has no pipeline {pipeline_name!r}; it has: {known}")

@@ -1,0 +1,120 @@
+"""`millrace events`: what arrived, and what became of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from service.cli.opened import opened
+from service.cli.options import Moment, json_option, project_option
+from service.cli.output import console, print_fields, print_json, print_table, styled, table, when
+from service.errors import NotFound
+from service.store import events as event_store
+from service.store.values import Outcome, StoredEvent
+from service.web.schemas import event_json
+
+
+@click.group()
+def events() -> None:
+    """List and show events."""
+
+
+@events.command("list")
+@click.option("--pipeline", help="Only events that concern this pipeline.")
+@click.option("--trigger", help="Only events that concern this trigger.")
+@click.option("--outcome", type=click.Choice([str(outcome) for outcome in Outcome]))
+@click.option("--source", help="Only of this source, e.g. webhook:taxi/from_api.")
+@click.option("--since", type=Moment(), metavar="TIME", help="Received at this time or later.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--cursor", metavar="ID", help="`next` of the page before.")
+@project_option
+@json_option
+def list_events(
+    pipeline: str | None,
+    trigger: str | None,
+    outcome: str | None,
+    source: str | None,
+    since: datetime | None,
+    limit: int,
+    cursor: str | None,
+    projects: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """List events, newest first."""
+    with opened(projects) as runtime, runtime.database.read() as connection:
+        found = event_store.listing(
+            connection,
+            pipeline=pipeline,
+            trigger=trigger,
+            outcome=Outcome(outcome) if outcome else None,
+            source=source,
+            since=since,
+            limit=limit + 1,
+            after_id=cursor,
+        )
+    page = found[:limit]
+    following = page[-1].id if len(found) > limit else None
+    if as_json:
+        print_json({"items": [event_json(event) for event in page], "next": following})
+        return
+    print_table(
+        ("event", "received", "source", "outcome", "runs", "reason"),
+        [_row(event) for event in page],
+        empty="No events yet. `millrace pipelines show NAME` prints the address of a webhook.",
+    )
+    if following:
+        click.echo(f"more: --cursor {following}", err=True)
+
+
+@events.command()
+@click.argument("event_id")
+@project_option
+@json_option
+def show(event_id: str, projects: tuple[Path, ...], as_json: bool) -> None:
+    """Show one event: its data, what each trigger made of it, and every delivery."""
+    with opened(projects) as runtime, runtime.database.read() as connection:
+        event = event_store.get(connection, event_id)
+    if event is None:
+        raise NotFound("event", event_id)
+    if as_json:
+        print_json(event_json(event))
+    else:
+        _print(event)
+
+
+def _print(event: StoredEvent) -> None:
+    print_fields(
+        (
+            ("event", event.id),
+            ("project", event.project),
+            ("source", event.source),
+            ("key", event.key),
+            ("type", event.type),
+            ("subject", event.subject),
+            ("time", event.time),
+            ("received", event.received_at),
+            ("outcome", styled(event.outcome)),
+            ("reason", event.reason),
+            ("replay of", event.replay_of),
+            ("headers", dict(event.headers)),
+            ("data", event.data),
+        )
+    )
+    out = console()
+    if event.matches:
+        rows: list[tuple[Any, ...]] = [
+            (f"{match.pipeline}/{match.trigger}", styled(match.outcome), match.run_id, match.reason)
+            for match in event.matches
+        ]
+        out.print(table(("trigger", "outcome", "run", "reason"), rows))
+    if event.deliveries:
+        rows = [(when(one.at), styled(one.verdict), one.road, one.reason) for one in event.deliveries]
+        out.print(table(("delivered", "verdict", "by", "reason"), rows))
+
+
+def _row(event: StoredEvent) -> tuple[Any, ...]:
+    runs = ", ".join(event.run_ids) or None
+    return event.id, when(event.received_at), event.source, styled(event.outcome), runs, event.reason
