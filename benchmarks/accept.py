@@ -1,4 +1,4 @@
-"""Accepting webhooks, against an empty route and against a route that only commits one row in a shared commit."""
+"""Accepting webhooks, against an empty route and a route that only commits one row."""
 
 from __future__ import annotations
 

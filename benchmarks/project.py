@@ -1,4 +1,4 @@
-"""The project that the benchmark runs: small pipelines that show the cost of the service and not their own."""
+"""The project that the benchmark runs: small pipelines that cost little themselves."""
 
 from __future__ import annotations
 
