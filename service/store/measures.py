@@ -1,0 +1,62 @@
+"""Numbers about the store as a whole, for `/metrics`, `/readyz` and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select
+
+from service.store.tables import engines, events, runs
+from service.store.values import Outcome, RunState
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    runs: Mapping[RunState, int]
+    events: Mapping[Outcome, int]
+    oldest_queued_at: datetime | None
+    engine_beats: Mapping[str, datetime]  # last heartbeat of every engine whose row is there
+
+
+def measure(connection: Connection) -> Measures:
+    """Count runs by state and events by outcome, from their indexes."""
+    return Measures(
+        runs=_runs_by_state(connection),
+        events=_events_by_outcome(connection),
+        oldest_queued_at=_oldest_queued(connection),
+        engine_beats=engine_beats(connection),
+    )
+
+
+def engine_beats(connection: Connection) -> Mapping[str, datetime]:
+    found = connection.execute(select(engines.c.id, engines.c.beat_at))
+    return {row.id: row.beat_at for row in found}
+
+
+def _runs_by_state(connection: Connection) -> Mapping[RunState, int]:
+    found = connection.execute(select(runs.c.state, func.count()).group_by(runs.c.state)).all()
+    counted = {state: count for state, count in found}
+    return {state: counted.get(state.value, 0) for state in RunState}
+
+
+def _events_by_outcome(connection: Connection) -> Mapping[Outcome, int]:
+    # Nearly all events ran and the index holds only the others, so those that ran are what is left of the total.
+    total = connection.execute(select(func.count()).select_from(events)).scalar_one()
+    others = (
+        select(events.c.outcome, func.count())
+        .where(events.c.outcome != Outcome.RAN.value)
+        .group_by(events.c.outcome)
+    )
+    counted = {outcome: count for outcome, count in connection.execute(others).all()}
+    counted[Outcome.RAN.value] = total - sum(counted.values())
+    return {outcome: counted.get(outcome.value, 0) for outcome in Outcome}
+
+
+def _oldest_queued(connection: Connection) -> datetime | None:
+    # Ids are sorted by time, so the smallest one is the oldest.
+    oldest = (
+        select(runs.c.created_at).where(runs.c.state == RunState.QUEUED.value).order_by(runs.c.id).limit(1)
+    )
+    return connection.execute(oldest).scalar_one_or_none()

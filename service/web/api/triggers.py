@@ -1,0 +1,27 @@
+"""Triggers: what they are, and pausing and resuming them."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+from spectree import SpecTree
+
+from service.web.api.documentation import answer
+from service.web.api.queries import ProjectQuery, TriggerFilter
+from service.web.declarations import Declarations, TriggerJson, TriggerListJson
+from service.web.parts import WebParts
+
+
+def register(api: Blueprint, parts: WebParts, documented: SpecTree) -> None:
+    declarations = Declarations(parts.runtime)
+
+    @api.get("/triggers")
+    @documented.validate(resp=answer(TriggerListJson), tags=["triggers"])
+    def list_triggers(query: TriggerFilter) -> TriggerListJson:
+        """List triggers by project and pipeline. There is always one page."""
+        return TriggerListJson(items=declarations.triggers(query.project, query.pipeline), next=None)
+
+    @api.get("/triggers/<pipeline>/<name>")
+    @documented.validate(resp=answer(TriggerJson), tags=["triggers"])
+    def get_trigger(pipeline: str, name: str, query: ProjectQuery) -> TriggerJson:
+        """Return one trigger."""
+        return declarations.trigger(query.project, pipeline, name)
