@@ -10,6 +10,7 @@ folder are served in their place. The standard library is all it needs.
 
 import argparse
 import calendar
+import contextlib
 import csv
 import gzip
 import io
@@ -183,10 +184,8 @@ def main():
     with Source(address, rows=chosen.rows, seed=chosen.seed, folder=chosen.folder) as source:
         what = f"the files of {chosen.folder}, else synthetic trips" if chosen.folder else "synthetic trips"
         print(f"serving {what} at {source.url}", flush=True)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             source.serve_forever()
-        except KeyboardInterrupt:
-            pass
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from urllib.request import urlopen
 
 import pandas as pd
 
-from pipelines import data_loader, test
+from pipelines import TerminalError, data_loader, test
 
 TIMEOUT_SECONDS = 60
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -42,8 +42,8 @@ TIMES_OF = {
 }
 
 
-class BrokenFileError(Exception):
-    """What came is not a whole file of trips."""
+class BrokenFileError(TerminalError):
+    """What was published is not a whole file of trips; loading it again would not help."""
 
 
 @data_loader
@@ -85,9 +85,9 @@ def download(url):
         with urlopen(url, timeout=TIMEOUT_SECONDS) as response:
             return response.read()
     except HTTPError as error:
-        raise BrokenFileError(f"{url} answered {error.code} {error.reason}") from error
+        raise ConnectionError(f"{url} answered {error.code} {error.reason}") from error
     except http.client.IncompleteRead as error:
-        raise BrokenFileError(f"{url} broke off after {len(error.partial):,} bytes; try again") from error
+        raise ConnectionError(f"{url} broke off after {len(error.partial):,} bytes") from error
     except URLError as error:
         raise ConnectionError(
             f"{url} cannot be reached ({error.reason}); is the source running? "
