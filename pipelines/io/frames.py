@@ -1,0 +1,193 @@
+"""Frames in and out of Arrow, the form in which connectors hand data over.
+
+Into Arrow: what a block exports, with dictionaries and lists of Python as JSON. Out of Arrow: pandas, with
+whole numbers and booleans as plain numpy types where all are there, and as nullable types where some lack.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from pipelines.io.errors import ExportRefused
+
+_CONTAINERS = (Mapping, list, tuple, AbstractSet, np.ndarray)
+_NULLABLE = {
+    pa.bool_(): pd.BooleanDtype(),
+    pa.int8(): pd.Int8Dtype(),
+    pa.int16(): pd.Int16Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+    pa.uint8(): pd.UInt8Dtype(),
+    pa.uint16(): pd.UInt16Dtype(),
+    pa.uint32(): pd.UInt32Dtype(),
+    pa.uint64(): pd.UInt64Dtype(),
+}
+
+
+def to_arrow(data: Any, *, index: bool = False) -> pa.Table:
+    """Return what a block exports as an Arrow table with distinct text names.
+
+    Takes pandas frames and series, Arrow tables and batches, anything with an Arrow stream (Polars), a
+    list of dictionaries, or a dictionary of columns. ExportRefused names a column that has no one type.
+    """
+    table = _table(data, index)
+    if not table.column_names:
+        raise ExportRefused("the frame has no columns, so there is nothing to write")
+    return table
+
+
+def _table(data: Any, index: bool) -> pa.Table:
+    if isinstance(data, pd.DataFrame):
+        return _from_pandas(data.reset_index() if index else data)
+    if isinstance(data, pd.Series):
+        named = data.to_frame(data.name if data.name is not None else "value")
+        return _from_pandas(named.reset_index() if index else named)
+    if isinstance(data, pa.Table):
+        return _distinct(data)
+    if isinstance(data, pa.RecordBatch):
+        return _distinct(pa.Table.from_batches([data]))
+    if hasattr(data, "__arrow_c_stream__"):
+        return _distinct(pa.table(data))
+    if isinstance(data, Mapping) or _is_list_of_mappings(data):
+        return _from_pandas(pd.DataFrame(data))
+    raise ExportRefused(
+        f"cannot export a {type(data).__name__}; "
+        f"export a DataFrame, a Series, an Arrow table or a list of dictionaries"
+    )
+
+
+def _is_list_of_mappings(data: Any) -> bool:
+    return isinstance(data, list) and bool(data) and all(isinstance(item, Mapping) for item in data)
+
+
+def _distinct(table: pa.Table) -> pa.Table:
+    _refuse_doubles(table.column_names)
+    return table
+
+
+def _refuse_doubles(names: Sequence[str]) -> None:
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        raise ExportRefused(f"the frame has more than one column named {', '.join(map(repr, doubles))}")
+
+
+def _from_pandas(frame: pd.DataFrame) -> pa.Table:
+    names = [_text_name(column) for column in frame.columns]
+    _refuse_doubles(names)
+    return pa.table([_column(name, frame.iloc[:, place]) for place, name in enumerate(names)], names=names)
+
+
+def _text_name(column: Any) -> str:
+    return "_".join(str(part) for part in column) if isinstance(column, tuple) else str(column)
+
+
+def _column(name: str, series: pd.Series) -> pa.Array | pa.ChunkedArray:
+    if series.dtype == object:
+        return _objects(name, series)
+    try:
+        return pa.Array.from_pandas(series)
+    except pa.ArrowException as error:
+        raise ExportRefused(f"column {name!r} ({series.dtype}) has no Arrow type: {error}") from error
+
+
+def _objects(name: str, series: pd.Series) -> pa.Array | pa.ChunkedArray:
+    """Find the one type of a column of Python objects."""
+    values: list[Any] = [None if lacks else value for value, lacks in zip(series, series.isna(), strict=True)]
+    kinds = {type(value) for value in values if value is not None}
+    if any(issubclass(kind, _CONTAINERS) for kind in kinds):
+        return json_array(name, values)
+    if kinds == {UUID}:
+        return _uuids(values)
+    try:
+        return _whole_numbers(values) if kinds == {int} else pa.array(values)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise ExportRefused(_mixture(name, values)) from error
+
+
+def _whole_numbers(values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except OverflowError:
+        return pa.array([None if value is None else Decimal(value) for value in values])
+
+
+def _uuids(values: list[UUID | None]) -> pa.Array:
+    stored = pa.array([None if value is None else value.bytes for value in values], pa.binary(16))
+    return pa.ExtensionArray.from_storage(pa.uuid(), stored)
+
+
+def _mixture(name: str, values: Sequence[Any]) -> str:
+    there = [(row, value) for row, value in enumerate(values) if value is not None]
+    expected = type(there[0][1])
+    for row, value in there:
+        if type(value) is not expected:
+            return (
+                f"column {name!r} mixes {expected.__name__} and {type(value).__name__}: row {row} holds "
+                f"{value!r}; give the column one type, for instance with astype()"
+            )
+    return f"column {name!r} holds {expected.__name__} values, which have no column type; convert them first"
+
+
+def json_array(name: str, values: Iterable[Any]) -> pa.Array:
+    """Write each value as JSON, in Arrow's own type for it."""
+    return pa.ExtensionArray.from_storage(
+        pa.json_(), pa.array([_json_text(name, row, value) for row, value in enumerate(values)], pa.string())
+    )
+
+
+def _json_text(name: str, row: int, value: Any) -> str | None:
+    if value is None:
+        return None
+    try:
+        return json.dumps(value, default=_json_value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ExportRefused(f"column {name!r}, row {row}: {value!r} is not JSON: {error}") from error
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, AbstractSet):
+        return sorted(value)
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal | UUID):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def to_pandas(table: pa.Table, objects: Mapping[int, Sequence[Any]] | None = None) -> pd.DataFrame:
+    """Return an Arrow table as a frame that may be written to.
+
+    `objects` gives the Python values of columns, by position, that Arrow would not hold as such (JSON,
+    numbers of any precision).
+    """
+    objects = objects or {}
+    parts = {place: pd.Series(values, dtype=object) for place, values in objects.items()}
+    nullable = [
+        place
+        for place, column in enumerate(table.columns)
+        if place not in objects and column.null_count and column.type in _NULLABLE
+    ]
+    plain = [place for place in range(table.num_columns) if place not in objects and place not in nullable]
+    for places, mapper in ((nullable, _NULLABLE.get), (plain, None)):
+        numbered = table.select(places).rename_columns([str(place) for place in places])
+        frame = numbered.to_pandas(types_mapper=mapper)
+        parts.update({place: frame[str(place)] for place in places})
+    result = pd.DataFrame({place: parts[place] for place in range(table.num_columns)}, copy=False)
+    result.columns = pd.Index(table.column_names, dtype=object if not table.num_columns else None)
+    return result

@@ -1,0 +1,243 @@
+"""The Postgres connector."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import pandas as pd
+import psycopg2
+
+from pipelines.io.base import Connector, Policy, refuse_unknown
+from pipelines.io.effects import EFFECTS_COLUMNS, EFFECTS_TABLE, Effect, transaction, write_once
+from pipelines.io.errors import ConnectionFailed, ExportRefused, QueryFailed
+from pipelines.io.frames import to_arrow
+from pipelines.io.postgres import tables
+from pipelines.io.postgres.connecting import Connection, Cursor, PostgresSettings, connect
+from pipelines.io.postgres.reading import read_query
+from pipelines.io.postgres.writing import Order, write_frame
+from pipelines.io.sqltext import Relation, bind, first_word, statements
+
+if TYPE_CHECKING:
+    from pipelines.io.config import Profile
+
+# How COPY says where it stopped: `COPY trips, line 3, column fare: "abc"`.
+_COPY_PLACE = re.compile(
+    r'COPY [^,]+, line (?P<line>\d+)(?:, column (?P<column>[^:]+): (?P<value>".*"))?', re.DOTALL
+)
+
+
+class Postgres(Connector):
+    """Loads from and exports to Postgres.
+
+    Profile: POSTGRES_HOST, POSTGRES_DBNAME, POSTGRES_USER; and, with defaults, POSTGRES_PORT (5432),
+    POSTGRES_PASSWORD, POSTGRES_SCHEMA (public), POSTGRES_CONNECT_TIMEOUT (10 seconds a try).
+    """
+
+    name: ClassVar[str] = "postgres"
+
+    def __init__(self, settings: PostgresSettings) -> None:
+        self._settings = settings
+        self._connection: Connection | None = None
+        self._keeps = False
+
+    @classmethod
+    def _from_settings(cls, profile: Profile) -> Self:
+        return cls(PostgresSettings.of(profile))
+
+    @property
+    def schema(self) -> str:
+        """The schema of tables that are named without one, and of our table of effects."""
+        return self._settings.schema
+
+    def load(self, query: str, limit: int | None = None, **binds: Any) -> pd.DataFrame:
+        """Return the rows of a query; `:name` in it takes the value of that keyword.
+
+        Of several statements the last one gives the rows. Whole numbers and booleans that lack values
+        come as nullable types, numerics as Decimal, JSON and arrays as Python values.
+        """
+        binds = {name: value for name, value in binds.items() if name not in ("verbose", "display_query")}
+        with self.transaction() as cursor:
+            return self.read(cursor, query, limit=limit, **binds)
+
+    def read(self, cursor: Cursor, query: str, *, limit: int | None = None, **binds: Any) -> pd.DataFrame:
+        """Do what `load` does, within a transaction of `transaction()`."""
+        *before, last = statements(self._bound(cursor, query, binds)) or [""]
+        if not last:
+            raise QueryFailed("the query is empty")
+        for statement in before:
+            cursor.execute(statement)
+        if limit is not None and first_word(last) in ("SELECT", "WITH", "TABLE", "VALUES"):
+            last = f"SELECT * FROM ({last}\n) AS limited LIMIT {int(limit)}"
+        return read_query(cursor, last)
+
+    def export(
+        self,
+        df: Any,
+        schema_name: str | None = None,
+        table_name: str | None = None,
+        if_exists: str = "replace",
+        keys: str | list[str] | tuple[str, ...] | None = None,
+        index: bool = False,
+        unique_constraints: str | list[str] | tuple[str, ...] | None = None,
+        unique_conflict_method: str | None = None,
+        overwrite_types: Mapping[str, str] | None = None,
+        cascade_on_drop: bool = False,
+        **mage: Any,
+    ) -> int:
+        """Write a frame into a table by COPY, all or nothing, and return its rows.
+
+        `replace` keeps a table of the same columns and types with all that hangs on it, and refills it;
+        otherwise a new one takes its place. `append` wants the table's columns. `merge` updates by `keys`.
+        Schema and table are made when they are absent. Names are taken as they are.
+        """
+        refuse_unknown("Postgres.export", mage)
+        policy = Policy.of(
+            if_exists,
+            keys=keys,
+            unique_constraints=unique_constraints,
+            unique_conflict_method=unique_conflict_method,
+        )
+        order = Order(self.relation(schema_name, table_name), policy, cascade_on_drop, overwrite_types or {})
+        table = to_arrow(df, index=index)
+        return self.write_once(str(order.target), lambda cursor: write_frame(cursor, table, order))
+
+    def execute(self, query: str, **binds: Any) -> int:
+        """Run one or more statements in one transaction and return how many rows the last one touched."""
+        with self.transaction() as cursor:
+            cursor.execute(self._bound(cursor, query, binds))
+            return cursor.rowcount
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        self._keeps = False
+        if connection is not None:
+            connection.close()
+
+    def __enter__(self) -> Self:
+        self._keeps = True
+        return self
+
+    def relation(self, schema: str | None, table: str | None) -> Relation:
+        """Return the table of that name, in the profile's schema when none is given."""
+        if not table:
+            raise ExportRefused("export() needs table_name: the table to write to")
+        return Relation(schema or self._settings.schema, table)
+
+    def write_once(self, target: str, write: Callable[[Cursor], int]) -> int:
+        """Run `write` in one transaction with the record of its effect; skip it when that is recorded."""
+        effect = Effect.next(f"postgres:{target}")
+        with self._open() as connection, connection.cursor() as cursor, _told(self._settings, target):
+            ledger = _Ledger(cursor, Relation(self._settings.schema, EFFECTS_TABLE))
+            if effect is not None:
+                ledger.create()
+            return write_once(ledger, effect, lambda: write(cursor))
+
+    @contextmanager
+    def transaction(self) -> Iterator[Cursor]:
+        """Give a cursor whose work is committed at the end, or not at all."""
+        with (
+            self._open() as connection,
+            connection.cursor() as cursor,
+            _told(self._settings, None),
+            transaction(_Ledger(cursor, Relation(self._settings.schema, EFFECTS_TABLE))),
+        ):
+            yield cursor
+
+    @contextmanager
+    def _open(self) -> Iterator[Connection]:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._settings)
+        try:
+            yield self._connection
+        finally:
+            if not self._keeps:
+                self.close()
+
+    @staticmethod
+    def _bound(cursor: Cursor, query: str, binds: dict[str, Any]) -> str:
+        if not binds:
+            return query
+        return cursor.mogrify(bind(query, binds, "%({})s", percent="%%"), binds).decode()
+
+
+class _Ledger:
+    """Effect ids in a table of the same database; see `pipelines.io.effects`."""
+
+    def __init__(self, cursor: Cursor, table: Relation) -> None:
+        self._cursor = cursor
+        self._table = table
+
+    def create(self) -> None:
+        """Make the table of effects unless it is there, in a transaction of its own.
+
+        Nobody who comes first then has to wait for the whole export that made it.
+        """
+        if tables.columns_of(self._cursor, self._table) is not None:
+            return
+        with transaction(self):
+            tables.create_schema(self._cursor, self._table.schema)
+            tables.lock_name(self._cursor, f"table {self._table}")
+            self._cursor.execute(f"CREATE TABLE IF NOT EXISTS {self._table.sql} ({EFFECTS_COLUMNS})")
+
+    def begin(self) -> None:
+        self._cursor.execute("BEGIN")
+
+    def commit(self) -> None:
+        self._cursor.execute("COMMIT")
+
+    def rollback(self) -> None:
+        if not self._cursor.connection.closed:
+            self._cursor.execute("ROLLBACK")
+
+    def claim(self, effect: Effect) -> int | None:
+        # First of all: a second process with the same effect waits here, and then finds it recorded.
+        self._cursor.execute(
+            f"INSERT INTO {self._table.sql} VALUES (%s, %s, -1, clock_timestamp()) ON CONFLICT DO NOTHING",
+            (effect.id, effect.target),
+        )
+        if self._cursor.rowcount == 1:
+            return None
+        self._cursor.execute(f"SELECT rows FROM {self._table.sql} WHERE effect_id = %s", (effect.id,))
+        row = self._cursor.fetchone()
+        return int(row[0]) if row else 0
+
+    def record(self, effect: Effect, rows: int) -> None:
+        self._cursor.execute(
+            f"UPDATE {self._table.sql} SET rows = %s WHERE effect_id = %s", (rows, effect.id)
+        )
+
+
+@contextmanager
+def _told(settings: PostgresSettings, target: str | None) -> Iterator[None]:
+    """Raise what the driver raises as our own errors, with table, column and value where they are known."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        if error.pgcode is None and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+            raise ConnectionFailed(
+                f"the connection to Postgres at {settings.address} (profile {settings.profile!r}) was lost: "
+                f"{' '.join(str(error).split())}"
+            ) from error
+        if target is None:
+            raise QueryFailed(_sentence(error)) from error
+        raise ExportRefused(f"cannot write to {target}: {_sentence(error)}{_place(error)}") from error
+
+
+def _sentence(error: psycopg2.Error) -> str:
+    diagnosis = error.diag
+    if diagnosis.message_primary is None:
+        return " ".join(str(error).split())
+    parts = [diagnosis.message_primary, diagnosis.message_detail, diagnosis.message_hint]
+    return ". ".join(part.rstrip(".") for part in parts if part)
+
+
+def _place(error: psycopg2.Error) -> str:
+    match = _COPY_PLACE.search(error.diag.context or "")
+    if match is None:
+        return ""
+    if match["column"] is None:
+        return f" (row {int(match['line']) - 1})"
+    return f" (column {match['column']!r}, row {int(match['line']) - 1}: {match['value']})"

@@ -1,0 +1,224 @@
+"""An export, step by step, inside a transaction that someone else ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.io.base import IfExists, OnConflict, Policy
+from pipelines.io.errors import ExportRefused, TargetExists
+from pipelines.io.postgres import tables
+from pipelines.io.postgres.connecting import Cursor
+from pipelines.io.postgres.copying import copy_in, for_copy
+from pipelines.io.postgres.tables import TableColumn
+from pipelines.io.postgres.types import fits, sql_type
+from pipelines.io.sqltext import Relation, quoted_list
+
+
+@dataclass(frozen=True, slots=True)
+class FrameColumn:
+    """One column of what is written; `kind` None is a column of only nulls."""
+
+    name: str
+    type: str
+    kind: str | None
+    example: Callable[[], str]  # "'abc' in row 1", for an error
+
+
+@dataclass(frozen=True)
+class Order:
+    """What an export is to do."""
+
+    target: Relation
+    policy: Policy
+    cascade: bool = False
+    overwrite_types: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def aside(self) -> Relation:
+        """Where a new table is filled before it takes its place; the name's lock keeps others away."""
+        return Relation(self.target.schema, f"millrace_new_{self.target.name}"[:63])
+
+
+def write_frame(cursor: Cursor, table: pa.Table, order: Order) -> int:
+    """Write an Arrow table by COPY and return its rows."""
+    columns = frame_columns(table, order.overwrite_types)
+
+    def create(relation: Relation) -> None:
+        tables.create_table(cursor, relation, [(column.name, column.type) for column in columns])
+
+    def pour(target: str, existing: Sequence[TableColumn] | None) -> int:
+        return copy_in(cursor, for_copy(table, _kinds(columns, existing)), target)
+
+    return _write(cursor, order, columns, create, pour)
+
+
+def write_query(cursor: Cursor, query: str, order: Order) -> int:
+    """Write the rows of a query without them ever leaving the database."""
+    # Run first, and whole: the query may read the very table that it replaces.
+    cursor.execute(f"CREATE TEMPORARY TABLE millrace_query ON COMMIT DROP AS {query}")
+    made = tables.columns_of(cursor, "pg_temp.millrace_query") or ()
+    columns = [
+        FrameColumn(
+            column.name, column.type, None if column.kind == "other" else column.kind, lambda: "the query"
+        )
+        for column in made
+    ]
+    names = [column.name for column in columns]
+
+    def create(relation: Relation) -> None:
+        tables.create_table(cursor, relation, [(column.name, column.type) for column in columns])
+
+    def pour(target: str, existing: Sequence[TableColumn] | None) -> int:
+        listed = quoted_list(names)
+        cursor.execute(f"INSERT INTO {target} ({listed}) SELECT {listed} FROM pg_temp.millrace_query")
+        return cursor.rowcount
+
+    return _write(cursor, order, columns, create, pour)
+
+
+def frame_columns(table: pa.Table, overwrite_types: Mapping[str, str]) -> list[FrameColumn]:
+    unknown = sorted(set(overwrite_types) - set(table.column_names))
+    if unknown:
+        raise ExportRefused(f"overwrite_types names {', '.join(unknown)}, which the frame does not have")
+    return [_frame_column(field.name, table, overwrite_types) for field in table.schema]
+
+
+def _frame_column(name: str, table: pa.Table, overwrite_types: Mapping[str, str]) -> FrameColumn:
+    column = table.column(name)
+    found = sql_type(name, column.type)
+    kind = None if column.null_count == len(column) and len(column) else found.kind
+    return FrameColumn(name, overwrite_types.get(name, found.name), kind, lambda: _example(column))
+
+
+def _example(column: pa.ChunkedArray) -> str:
+    if column.null_count == len(column):
+        return "no value"
+    row = pc.index(column.is_valid(), True).as_py()
+    return f"{column[row].as_py()!r} in row {row}"
+
+
+def _kinds(columns: Sequence[FrameColumn], existing: Sequence[TableColumn] | None) -> list[str | None]:
+    by_name = {column.name: column.kind for column in existing or ()}
+    return [by_name.get(column.name, column.kind) for column in columns]
+
+
+Create = Callable[[Relation], None]
+Pour = Callable[[str, "Sequence[TableColumn] | None"], int]
+
+
+def _write(cursor: Cursor, order: Order, columns: Sequence[FrameColumn], create: Create, pour: Pour) -> int:
+    tables.create_schema(cursor, order.target.schema)
+    _check_keys(order, columns)
+    existing = tables.columns_of(cursor, order.target)
+    if existing is None or order.policy.if_exists is not IfExists.APPEND:
+        tables.lock_name(cursor, f"table {order.target}")
+        existing = tables.columns_of(cursor, order.target)
+    if existing is None:
+        return _first(cursor, order, create, pour)
+    match order.policy.if_exists:
+        case IfExists.FAIL:
+            raise TargetExists(f"{order.target} exists already, and the export says if_exists='fail'")
+        case IfExists.APPEND:
+            check_columns(order.target, columns, existing)
+            return pour(order.target.sql, existing)
+        case IfExists.REPLACE:
+            return _replace(cursor, order, columns, existing, create, pour)
+        case IfExists.MERGE:
+            check_columns(order.target, columns, existing)
+            return _merge(cursor, order, columns, existing, pour)
+
+
+def _check_keys(order: Order, columns: Sequence[FrameColumn]) -> None:
+    missing = sorted(set(order.policy.keys) - {column.name for column in columns})
+    if missing and order.policy.if_exists is IfExists.MERGE:
+        raise ExportRefused(
+            f"cannot merge into {order.target}: the frame lacks the key column {_listed(missing)}"
+        )
+
+
+def _first(cursor: Cursor, order: Order, create: Create, pour: Pour) -> int:
+    create(order.target)
+    rows = pour(order.target.sql, None)
+    if order.policy.if_exists is IfExists.MERGE:
+        tables.refuse_double_keys(cursor, order.target.sql, order.policy.keys, order.target)
+        cursor.execute(f"CREATE UNIQUE INDEX ON {order.target.sql} ({quoted_list(order.policy.keys)})")
+    return rows
+
+
+def _replace(
+    cursor: Cursor,
+    order: Order,
+    columns: Sequence[FrameColumn],
+    existing: Sequence[TableColumn],
+    create: Create,
+    pour: Pour,
+) -> int:
+    """Refill a table of the same columns, so that all that hangs on it stays; else swap in a new one."""
+    if {column.name: column.type for column in columns} == {column.name: column.type for column in existing}:
+        tables.empty(cursor, order.target)
+        return pour(order.target.sql, existing)
+    create(order.aside)
+    rows = pour(order.aside.sql, None)
+    tables.swap(cursor, order.aside, order.target, cascade=order.cascade)
+    return rows
+
+
+def _merge(
+    cursor: Cursor,
+    order: Order,
+    columns: Sequence[FrameColumn],
+    existing: Sequence[TableColumn],
+    pour: Pour,
+) -> int:
+    types = {column.name: column.type for column in existing}
+    stage = tables.create_stage(
+        cursor, "millrace_stage", [(column.name, types[column.name]) for column in columns]
+    )
+    rows = pour(stage, existing)
+    tables.refuse_double_keys(cursor, stage, order.policy.keys, order.target)
+    tables.merge_rows(
+        cursor,
+        stage,
+        order.target,
+        [column.name for column in columns],
+        order.policy.keys,
+        update=order.policy.on_conflict is OnConflict.UPDATE,
+    )
+    return rows
+
+
+def check_columns(target: Relation, columns: Sequence[FrameColumn], existing: Sequence[TableColumn]) -> None:
+    """Raise, naming table, column and value, unless the frame has the table's columns with fitting types."""
+    by_name = {column.name: column for column in existing}
+    extra = [column.name for column in columns if column.name not in by_name]
+    if extra:
+        raise ExportRefused(
+            f"cannot write to {target}: it has no column {_listed(extra)} "
+            f"(its columns are {_listed(by_name)}). Rename or drop what is too much in the frame, or add the column to the table"
+        )
+    given = {column.name for column in columns}
+    missing = [column.name for column in existing if column.name not in given and not column.fills_itself]
+    if missing:
+        raise ExportRefused(
+            f"cannot write to {target}: the frame lacks the column {_listed(missing)}. "
+            f"Add it to the frame, or give the table's column a default"
+        )
+    for column in columns:
+        _check_type(target, column, by_name[column.name])
+
+
+def _check_type(target: Relation, column: FrameColumn, existing: TableColumn) -> None:
+    if fits(column.kind, existing.kind):
+        return
+    raise ExportRefused(
+        f"cannot write to {target}: column {column.name!r} is {existing.type} there, "
+        f"and {column.type} in the frame ({column.example()}). Convert the column, or replace the table"
+    )
+
+
+def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
+    return ", ".join(repr(name) for name in names)

@@ -1,0 +1,116 @@
+"""SQL as text: names quoted, statements told apart, named values bound."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.io.errors import QueryFailed
+
+# In this order: comments, quoted text (an opening quote without its end swallows the rest), all other text.
+_TOKENS = re.compile(
+    r"""
+      (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) )
+    | (?P<quoted>  [eE]'(?:[^'\\]|\\.|'')*(?:'|\Z) | '(?:[^']|'')*(?:'|\Z) | "(?:[^"]|"")*(?:"|\Z)
+                 | \$(?P<tag>[A-Za-z_]\w*|)\$.*?(?:\$(?P=tag)\$|\Z) )
+    | (?P<end>     ; )
+    | (?P<code>    [A-Za-z_][\w$]* | [^;] )
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+_NAME = re.compile(r"(?<![:\w]):([A-Za-z_]\w*)")
+
+
+def quoted(name: str) -> str:
+    """Return a name as a quoted identifier; the only place where names enter SQL."""
+    if not name or "\0" in name:
+        raise QueryFailed(f"{name!r} cannot be the name of a table or column")
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quoted_list(names: Iterable[str]) -> str:
+    return ", ".join(quoted(name) for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table in a schema."""
+
+    schema: str
+    name: str
+
+    @property
+    def sql(self) -> str:
+        return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+def _pieces(sql: str) -> Iterator[tuple[str, str]]:
+    """Yield (kind, text) over the whole text; kind is comment, quoted, end or code."""
+    for match in _TOKENS.finditer(sql):
+        kind = match.lastgroup or "code"
+        yield ("quoted" if kind == "tag" else kind), match.group()
+
+
+def statements(sql: str) -> list[str]:
+    """Split at the semicolons that end statements; pieces of only comments and blanks are dropped."""
+    found: list[str] = []
+    text, has_code = "", False
+    for kind, piece in _pieces(sql):
+        if kind == "end":
+            found += [text.strip()] if has_code else []
+            text, has_code = "", False
+            continue
+        text += piece
+        has_code = has_code or (kind != "comment" and not piece.isspace())
+    return [*found, text.strip()] if has_code else found
+
+
+def first_word(statement: str) -> str:
+    """Return the statement's first word in upper case: SELECT, INSERT, ..."""
+    code = "".join(" " if kind == "comment" else piece for kind, piece in _pieces(statement))
+    match = re.match(r"[\s(]*([A-Za-z]+)", code)
+    return match.group(1).upper() if match else ""
+
+
+def words(statement: str) -> list[str]:
+    """Return the words of the statement's code in upper case, without comments and quoted text."""
+    code = "".join(piece if kind == "code" else " " for kind, piece in _pieces(statement))
+    return re.findall(r"[A-Z_]+", code.upper())
+
+
+def bind(sql: str, binds: Mapping[str, Any], placeholder: str, *, percent: str = "%") -> str:
+    """Turn `:name` into the driver's placeholder, for the names in `binds`, outside of quotes and comments.
+
+    `placeholder` is a format with the name in it, such as `%({})s`; `percent` is how the driver wants a
+    percent sign of the text itself. QueryFailed when a value has no place in the text.
+    """
+    code = ""
+    parts: list[str] = []
+    for kind, piece in _pieces(sql):
+        if kind in ("code", "end"):
+            code += piece
+            continue
+        parts += [_placed(code, binds, placeholder, percent), piece.replace("%", percent)]
+        code = ""
+    parts.append(_placed(code, binds, placeholder, percent))
+    unused = sorted(name for name in binds if not _is_used(sql, name))
+    if unused:
+        raise QueryFailed(f"the query has no place for {', '.join(':' + name for name in unused)}")
+    return "".join(parts)
+
+
+def _placed(code: str, binds: Mapping[str, Any], placeholder: str, percent: str) -> str:
+    return _NAME.sub(
+        lambda match: placeholder.format(match[1]) if match[1] in binds else match[0],
+        code.replace("%", percent),
+    )
+
+
+def _is_used(sql: str, name: str) -> bool:
+    code = "".join(piece if kind == "code" else " " for kind, piece in _pieces(sql))
+    return any(match[1] == name for match in _NAME.finditer(code))
