@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pipelines.crash import CrashPoints
 from pipelines.secrets import Secrets
 from service.clock import Clock, utc_now
+from service.dispatcher import Dispatcher
 from service.projects import Projects
 from service.settings import Settings
 from service.store.migrate import migrate
@@ -49,4 +50,17 @@ def build_runtime(settings: Settings, *, clock: Clock = utc_now) -> Runtime:
         secrets=Secrets(settings.home / "secrets", os.environ),
         environ=os.environ,
         crash=crash,
+    )
+
+
+def build_dispatcher(runtime: Runtime) -> Dispatcher:
+    """Wire the room that every event passes. Its threads begin with `start`."""
+    return Dispatcher(
+        runtime.database,
+        runtime.projects,
+        runtime.clock,
+        wakeups=runtime.wakeups,
+        environ=runtime.environ,
+        secrets=runtime.secrets,
+        max_body_bytes=runtime.settings.max_body_bytes,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import signal
 import socket
 import subprocess
@@ -17,10 +16,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 
 import structlog
 
+from service.alarm import Alarm
 from service.errors import SettingsError
 from service.lifeline import Lifeline
 
@@ -85,7 +84,7 @@ class _Child:
         self.quick_deaths += 1
         if self.quick_deaths == 1:
             return 0.0
-        return min(0.25 * 2 ** (self.quick_deaths - 2), _LONGEST_PAUSE_SECONDS)
+        return min(0.25 * 2.0 ** (self.quick_deaths - 2), _LONGEST_PAUSE_SECONDS)
 
 
 @dataclass
@@ -106,7 +105,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until the end and return the exit code."""
-        with _Alarm(self._note_signal) as alarm:
+        with Alarm((*_STOP_SIGNALS, signal.SIGCHLD), self._note_signal) as alarm:
             try:
                 while not self._stop_signals_seen and not self._refused:
                     self._start_due()
@@ -161,7 +160,7 @@ class Supervisor:
                 pause_seconds=pause,
             )
 
-    def _stop_all(self, alarm: _Alarm) -> None:
+    def _stop_all(self, alarm: Alarm) -> None:
         self.on_stop()
         self._signal_all(signal.SIGTERM)
         deadline = time.monotonic() + self.stop_seconds
@@ -188,40 +187,3 @@ class Supervisor:
                 os.killpg(child.process.pid, signal.SIGKILL)
             child.process.wait()
             child.process = None
-
-
-class _Alarm:
-    """Sleeps until a signal comes or the time is over, without a race between looking and sleeping."""
-
-    def __init__(self, on_signal: Callable[[int], None]) -> None:
-        self._on_signal = on_signal
-        self._selector = selectors.DefaultSelector()
-
-    def __enter__(self) -> _Alarm:
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        self._selector.register(self._reader, selectors.EVENT_READ)
-        self._old_descriptor = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._old_handlers = {
-            number: signal.signal(number, _ignore) for number in (*_STOP_SIGNALS, signal.SIGCHLD)
-        }
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._old_handlers.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._old_descriptor)
-        self._selector.close()
-        self._reader.close()
-        self._writer.close()
-
-    def wait(self, seconds: float | None) -> None:
-        if not self._selector.select(seconds):
-            return
-        for number in self._reader.recv(4096):
-            self._on_signal(number)
-
-
-def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """A Python handler must be there for `set_wakeup_fd` to work; the byte it writes says everything."""

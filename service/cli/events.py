@@ -13,8 +13,9 @@ from service.cli.options import Moment, json_option, project_option
 from service.cli.output import console, print_fields, print_json, print_table, styled, table, when
 from service.errors import NotFound
 from service.store import events as event_store
+from service.store.sightings import sightings_of
 from service.store.values import Outcome, StoredEvent
-from service.web.schemas import event_json
+from service.web.schemas import EventJson, event_json
 
 
 @click.group()
@@ -55,10 +56,12 @@ def list_events(
             limit=limit + 1,
             after_id=cursor,
         )
-    page = found[:limit]
+        page = found[:limit]
+        sightings = sightings_of(connection, [event.id for event in page])
     following = page[-1].id if len(found) > limit else None
     if as_json:
-        print_json({"items": [event_json(event) for event in page], "next": following})
+        items = [EventJson.of(event, sightings=sightings.get(event.id)) for event in page]
+        print_json({"items": [item.model_dump(mode="json") for item in items], "next": following})
         return
     print_table(
         ("event", "received", "source", "outcome", "runs", "reason"),

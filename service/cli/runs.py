@@ -51,7 +51,7 @@ def list_runs(
 ) -> None:
     """List runs, newest first."""
     filters = run_store.RunFilters(
-        pipeline=pipeline, trigger=trigger, state=RunState(state) if state else None, since=since
+        pipeline=pipeline, trigger=trigger, states=(RunState(state),) if state else (), since=since
     )
     with opened(projects) as runtime, runtime.database.read() as connection:
         found = run_store.listing(connection, filters, limit=limit + 1, after_id=cursor)

@@ -1,0 +1,118 @@
+"""The engine process: executes runs, ticks clocks and sensors, rescues and prunes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+
+import structlog
+
+from service import lifeline
+from service.alarm import Alarm
+from service.errors import MillraceServiceError
+from service.maintenance import Maintenance
+from service.projects import ProjectsWatch
+from service.runtime import Runtime, build_dispatcher, build_runtime
+from service.scheduler import Scheduler
+from service.settings import Settings
+from service.store import engines
+from service.store.ids import new_id
+from service.store.session import Commit
+from service.watcher import Watcher
+from service.worker import Worker
+
+logger = structlog.get_logger(__name__)
+
+# What the engine may take beyond the drain, when nobody is left who would kill it.
+_BEYOND_DRAIN_SECONDS = 5.0
+
+
+class Engine:
+    """All parts of one engine process, started and stopped in order."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
+        self._dispatcher = build_dispatcher(runtime)
+        self._worker = Worker(runtime, self.id)
+        self._scheduler = Scheduler(runtime, self._dispatcher)
+        self._watcher = Watcher(runtime, self._dispatcher)
+        self._maintenance = Maintenance(runtime)
+        self._heart = Heart(runtime, self.id)
+        self._watch = ProjectsWatch(
+            runtime.projects,
+            every_seconds=runtime.settings.refresh_seconds,
+            on_change=(self._scheduler.reconcile, self._watcher.reconcile),
+        )
+
+    def start(self) -> None:
+        self._runtime.wakeups.start()
+        self._dispatcher.start()
+        self._worker.start()
+        self._scheduler.start()
+        self._watcher.start()
+        self._maintenance.start()
+        self._watch.start()
+        self._heart.start()  # last: it says that this engine works
+        logger.info("engine started", engine=self.id)
+
+    def stop(self) -> None:
+        """Start nothing new, let running blocks end within the drain, and give back the rest."""
+        self._watch.stop()
+        self._scheduler.stop()
+        self._watcher.stop()
+        self._maintenance.stop()
+        self._worker.stop()
+        self._dispatcher.stop()
+        self._heart.stop()
+        self._runtime.close()
+        logger.info("engine stopped", engine=self.id)
+
+
+class Heart:
+    """Shows in the store that this engine lives; `/readyz` looks there."""
+
+    def __init__(self, runtime: Runtime, engine_id: str) -> None:
+        self._runtime = runtime
+        self._engine_id = engine_id
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._beat_on, name="heart", daemon=True)
+
+    def start(self) -> None:
+        self._beat()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _beat_on(self) -> None:
+        while not self._stopping.wait(self._runtime.settings.renew_seconds):
+            try:
+                self._beat()
+            except MillraceServiceError as error:
+                logger.warning("could not show that this engine lives", error=str(error))
+
+    def _beat(self) -> None:
+        self._runtime.database.write(Commit.ENGINE, lambda tx: engines.beat(tx, self._engine_id))
+
+
+def serve_engine(settings: Settings, lifeline_end: int | None) -> None:
+    """Run an engine until SIGTERM or SIGINT, or until the supervisor is gone.
+
+    While it stops, a second signal ends it at once.
+    """
+    seen: list[int] = []
+    with Alarm((signal.SIGTERM, signal.SIGINT), seen.append) as alarm:
+        if lifeline_end is not None:
+            lifeline.watch(
+                lifeline_end, lifeline.terminate_self(settings.drain_seconds + _BEYOND_DRAIN_SECONDS)
+            )
+        engine = Engine(build_runtime(settings))
+        engine.start()
+        while not seen:
+            alarm.wait(None)
+    engine.stop()
