@@ -16,8 +16,7 @@ from gunicorn.app.base import BaseApplication
 from sqlalchemy import text
 
 from service.settings import Settings
-from service.store.groupcommit import GroupCommit
-from service.store.session import Commit, Database
+from service.store.session import Commit, Database, GroupCommit
 
 
 def empty_app() -> Flask:

@@ -25,10 +25,12 @@ import pyarrow.parquet  # noqa: F401 - the same
 
 from pipelines.checkpoints import Checkpoints
 from pipelines.crash import CrashPoints
+from pipelines.errors import MillraceError
 from pipelines.io.config import Profiles
 from pipelines.model import Block, Pipeline
 from pipelines.project import pipeline_from_sources
-from pipelines.run import BlockProgress, BlockReport, RunResult, RunSpec, execute
+from pipelines.run import execute
+from pipelines.runspec import BlockProgress, BlockReport, RunResult, RunSpec
 from pipelines.secrets import Secrets
 from pipelines.variables import RunFacts, merged_variables
 from service.clock import utc_now
@@ -183,10 +185,10 @@ class Host:
             self._active.set()
             result = self._walk(message, pipeline, current)
             current.listener.flush()
+        except MillraceError as error:
+            result = RunResult("failed", error=str(error))
         except Exception as error:
-            result = RunResult(
-                "failed", error=f"Millrace itself failed on this run: {error!r}", retry_at=None
-            )
+            result = RunResult("failed", error=f"Millrace itself failed on this run: {error!r}")
         self._active.clear()
         self._current = None
         self._runs += 1
