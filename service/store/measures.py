@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
+from service.store.runs import counts
 from service.store.tables import engines, events, runs
 from service.store.values import Outcome, RunState
 
@@ -23,7 +24,7 @@ class Measures:
 def measure(connection: Connection) -> Measures:
     """Count runs by state and events by outcome, from their indexes."""
     return Measures(
-        runs=_runs_by_state(connection),
+        runs=counts(connection),
         events=_events_by_outcome(connection),
         oldest_queued_at=_oldest_queued(connection),
         engine_beats=engine_beats(connection),
@@ -35,14 +36,8 @@ def engine_beats(connection: Connection) -> Mapping[str, datetime]:
     return {row.id: row.beat_at for row in found}
 
 
-def _runs_by_state(connection: Connection) -> Mapping[RunState, int]:
-    found = connection.execute(select(runs.c.state, func.count()).group_by(runs.c.state)).all()
-    counted = {state: count for state, count in found}
-    return {state: counted.get(state.value, 0) for state in RunState}
-
-
 def _events_by_outcome(connection: Connection) -> Mapping[Outcome, int]:
-    # Nearly all events ran and the index holds only the others, so those that ran are what is left of the total.
+    # Nearly all events ran and the index holds only the others: those that ran are what is left of all.
     total = connection.execute(select(func.count()).select_from(events)).scalar_one()
     others = (
         select(events.c.outcome, func.count())

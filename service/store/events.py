@@ -1,0 +1,225 @@
+"""Records events: each once for ever, with what every trigger made of it, in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import bindparam, func, insert, select
+
+from service.store.database import Transaction
+from service.store.event_reading import get, listing, raw_of
+from service.store.faults import is_fault_of_values
+from service.store.keys import Digester
+from service.store.run_rows import insert_runs
+from service.store.statements import insert_if_absent
+from service.store.tables import deliveries, event_keys, events, matches, runs
+from service.store.values import NewEvent, Outcome, Recorded, Verdict
+
+__all__ = ["get", "listing", "raw_of", "record"]
+
+_INSERT_KEYS = insert_if_absent(event_keys, event_keys.c.digest)
+_INSERT_EVENTS = insert(events)
+_INSERT_MATCHES = insert(matches)
+_INSERT_DELIVERIES = insert(deliveries)
+_ORIGINALS = (
+    select(
+        event_keys.c.digest,
+        event_keys.c.event_id,
+        func.coalesce(events.c.outcome, event_keys.c.outcome).label("outcome"),
+        events.c.reason,
+    )
+    .select_from(event_keys.outerjoin(events, events.c.id == event_keys.c.event_id))
+    .where(event_keys.c.digest.in_(bindparam("digests", expanding=True)))
+)
+_MATCHED_RUNS = (
+    select(matches.c.event_id, matches.c.run_id)
+    .where(matches.c.event_id.in_(bindparam("event_ids", expanding=True)), matches.c.run_id.is_not(None))
+    .order_by(matches.c.event_id, matches.c.position)
+)
+_STARTED_RUNS = (
+    select(runs.c.event_id, runs.c.id)
+    .where(runs.c.event_id.in_(bindparam("event_ids", expanding=True)))
+    .order_by(runs.c.id)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """One event of a batch, with its place in the answer."""
+
+    place: int
+    digest: bytes
+    event: NewEvent
+
+
+def record(tx: Transaction, new: Sequence[NewEvent]) -> list[Recorded | Exception]:
+    """Record a batch and answer each event in its place.
+
+    An event whose key is known gets the ids of the original; one that cannot be stored gets its exception,
+    and the others are stored all the same. Notifies "queued" when a run was made.
+    """
+    digester = Digester(tx)
+    arrivals = [
+        _Arrival(place, digester.digest(event.project, event.source, event.key), event)
+        for place, event in enumerate(new)
+    ]
+    # Two batches that hold the same keys must lock them in the same order, or Postgres finds a deadlock.
+    arrivals.sort(key=lambda arrival: arrival.digest)
+    answers: dict[int, Recorded | Exception] = {}
+    _record_guarded(tx, arrivals, answers)
+    if any(
+        isinstance(answer, Recorded) and answer.run_ids and not answer.duplicate
+        for answer in answers.values()
+    ):
+        tx.notify("queued")
+    return [answers[place] for place in range(len(new))]
+
+
+def _record_guarded(
+    tx: Transaction, arrivals: Sequence[_Arrival], answers: dict[int, Recorded | Exception]
+) -> None:
+    """Record all at once; when values are at fault, halve until only the bad ones are left out."""
+    if not arrivals:
+        return
+    try:
+        with tx.connection.begin_nested():
+            made = _record_all(tx, arrivals)
+    except Exception as error:
+        if not is_fault_of_values(error):
+            raise
+        if len(arrivals) == 1:
+            answers[arrivals[0].place] = error
+            return
+    else:
+        answers.update(made)
+        return
+    middle = len(arrivals) // 2
+    _record_guarded(tx, arrivals[:middle], answers)
+    _record_guarded(tx, arrivals[middle:], answers)
+
+
+def _record_all(tx: Transaction, arrivals: Sequence[_Arrival]) -> dict[int, Recorded | Exception]:
+    firsts: dict[bytes, _Arrival] = {}
+    for arrival in arrivals:
+        firsts.setdefault(arrival.digest, arrival)
+    keys = [
+        {"digest": digest, "event_id": arrival.event.id, "first_seen": arrival.event.received_at}
+        for digest, arrival in firsts.items()
+    ]
+    inserted = tx.connection.execute(_INSERT_KEYS[tx.database.dialect], keys)
+    fresh = [firsts[bytes(row.digest)] for row in inserted]
+    fresh.sort(key=lambda arrival: arrival.place)
+    _insert_events(tx, [arrival.event for arrival in fresh])
+    new = {arrival.place for arrival in fresh}
+    repeats = [arrival for arrival in arrivals if arrival.place not in new]
+    answers: dict[int, Recorded | Exception] = {arrival.place: _first(arrival.event) for arrival in fresh}
+    answers.update(_repeats(tx, repeats))
+    _insert_deliveries(tx, arrivals, answers)
+    return answers
+
+
+def _insert_events(tx: Transaction, new: Sequence[NewEvent]) -> None:
+    if not new:
+        return
+    tx.connection.execute(_INSERT_EVENTS, [_event_row(event) for event in new])
+    match_rows = [row for event in new for row in _match_rows(event)]
+    if match_rows:
+        tx.connection.execute(_INSERT_MATCHES, match_rows)
+    insert_runs(
+        tx.connection,
+        [(match.run, event.received_at) for event in new for match in event.matches if match.run is not None],
+    )
+
+
+def _event_row(event: NewEvent) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "project": event.project,
+        "source": event.source,
+        "key": event.key,
+        "type": event.type,
+        "subject": event.subject,
+        "time": event.time,
+        "received_at": event.received_at,
+        "outcome": event.outcome.value,
+        "reason": event.reason,
+        "data": event.data,
+        "raw": event.raw,
+        "content_type": event.content_type,
+        "headers": dict(event.headers) or None,
+        "replay_of": event.replay_of,
+        "payload_expired": False,
+    }
+
+
+def _match_rows(event: NewEvent) -> list[dict[str, Any]]:
+    return [
+        {
+            "event_id": event.id,
+            "project": event.project,
+            "pipeline": match.pipeline,
+            "trigger": match.trigger,
+            "position": position,
+            "outcome": match.outcome.value,
+            "reason": match.reason,
+            "run_id": match.run.id if match.run else None,
+        }
+        for position, match in enumerate(event.matches)
+    ]
+
+
+def _first(event: NewEvent) -> Recorded:
+    run_ids = tuple(match.run.id for match in event.matches if match.run)
+    return Recorded(event.id, event.outcome, run_ids, duplicate=False, reason=event.reason)
+
+
+def _repeats(tx: Transaction, repeats: Sequence[_Arrival]) -> dict[int, Recorded]:
+    """Answer events whose key is taken with what became of the original, which is committed by now."""
+    if not repeats:
+        return {}
+    digests = list({arrival.digest for arrival in repeats})
+    originals = {bytes(row.digest): row for row in tx.connection.execute(_ORIGINALS, {"digests": digests})}
+    run_ids = _run_ids(tx, [row.event_id for row in originals.values()])
+    answers = {}
+    for arrival in repeats:
+        row = originals[arrival.digest]
+        answers[arrival.place] = Recorded(
+            row.event_id,
+            Outcome(row.outcome),
+            tuple(run_ids[row.event_id]),
+            duplicate=True,
+            reason=row.reason,
+        )
+    return answers
+
+
+def _run_ids(tx: Transaction, event_ids: Sequence[str]) -> dict[str, dict[str, None]]:
+    """Return the runs of each event: by its matches, and, where those are pruned, by the runs themselves."""
+    found: dict[str, dict[str, None]] = {event_id: {} for event_id in event_ids}
+    for statement in (_MATCHED_RUNS, _STARTED_RUNS):
+        for event_id, run_id in tx.connection.execute(statement, {"event_ids": list(event_ids)}):
+            found[event_id][run_id] = None
+    return found
+
+
+def _insert_deliveries(
+    tx: Transaction, arrivals: Sequence[_Arrival], answers: dict[int, Recorded | Exception]
+) -> None:
+    rows = [_delivery_row(arrival.event, answers[arrival.place]) for arrival in arrivals]
+    tx.connection.execute(_INSERT_DELIVERIES, rows)
+
+
+def _delivery_row(event: NewEvent, answer: Recorded | Exception) -> dict[str, Any]:
+    assert isinstance(answer, Recorded)
+    verdict = Verdict.DUPLICATE if answer.duplicate else Verdict.ACCEPTED
+    at: datetime = event.received_at
+    return {
+        "event_id": answer.event_id,
+        "verdict": verdict.value,
+        "reason": None if answer.duplicate else event.reason,
+        "at": at,
+        "road": event.road,
+    }

@@ -1,0 +1,114 @@
+"""Lets many callers share one commit: what comes while one is under way goes into the next."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+from service.errors import Closed, CommitUnknown, QueueFull, StoreUnavailable
+from service.store.commits import Commit
+from service.store.database import Database, Transaction
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Apply = Callable[[Transaction, Sequence[Item]], Sequence[Result | Exception]]
+
+
+class GroupCommit(Generic[Item, Result]):
+    """One writer thread that applies whatever has gathered, in the order it came, in one transaction."""
+
+    def __init__(
+        self,
+        database: Database,
+        commit: Commit,
+        apply: Apply[Item, Result],
+        *,
+        max_batch: int = 256,
+        max_queue: int = 2000,
+    ) -> None:
+        self._database = database
+        self._commit = commit
+        self._apply = apply
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._waiting: deque[tuple[Item, Future[Result]]] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the writer; only after a fork, since threads do not survive one."""
+        self._thread = threading.Thread(target=self._run, name=f"commit-{self._commit}", daemon=True)
+        self._thread.start()
+
+    def submit(self, item: Item) -> Future[Result]:
+        """Queue an item; its future completes once the transaction that holds it is committed.
+
+        Raises QueueFull. The future fails with StoreUnavailable (nothing was written), CommitUnknown, or
+        whatever is wrong with the item itself.
+        """
+        future: Future[Result] = Future()
+        with self._changed:
+            if self._closing:
+                raise Closed(f"the writer of {self._commit}")
+            if len(self._waiting) >= self._max_queue:
+                raise QueueFull(self._commit, len(self._waiting))
+            self._waiting.append((item, future))
+            self._changed.notify()
+        return future
+
+    def close(self) -> None:
+        """Write what is queued, then end. Idempotent."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            self._write(batch)
+
+    def _next_batch(self) -> list[tuple[Item, Future[Result]]]:
+        with self._changed:
+            while not self._waiting and not self._closing:
+                self._changed.wait()
+            size = min(len(self._waiting), self._max_batch)
+            return [self._waiting.popleft() for _ in range(size)]
+
+    def _write(self, batch: Sequence[tuple[Item, Future[Result]]]) -> None:
+        items = [item for item, _ in batch]
+        try:
+            results = self._database.write(self._commit, lambda tx: self._apply(tx, items))
+        except (StoreUnavailable, CommitUnknown) as error:
+            _fail(batch, error)
+        except Exception as error:
+            self._write_alone(batch, error)
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                _settle(future, result)
+
+    def _write_alone(self, batch: Sequence[tuple[Item, Future[Result]]], error: Exception) -> None:
+        """Find out who broke the batch: the others must not suffer for it."""
+        if len(batch) == 1:
+            _fail(batch, error)
+            return
+        for one in batch:
+            self._write([one])
+
+
+def _settle(future: Future[Result], result: Result | Exception) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+def _fail(batch: Sequence[tuple[Item, Future[Result]]], error: Exception) -> None:
+    for _, future in batch:
+        _settle(future, error)

@@ -1,0 +1,10 @@
+"""Ids of rows: UUIDv7 as text, sortable by the time they were made."""
+
+from __future__ import annotations
+
+import uuid_utils
+
+
+def new_id() -> str:
+    """Return a fresh id, greater than all that this process made before."""
+    return str(uuid_utils.uuid7())

@@ -1,0 +1,275 @@
+"""Applies what engines report. Only the holder of a run's present claim can change anything."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BindParameter, bindparam, insert, select, update
+
+from service.store import limits
+from service.store.database import Transaction
+from service.store.tables import block_runs, run_logs, runs
+from service.store.values import (
+    BlockEnded,
+    BlockStarted,
+    BlockState,
+    LogLine,
+    LogLines,
+    Report,
+    RunEnded,
+    RunState,
+)
+
+MAX_LOG_BYTES = 20 * 1024 * 1024  # of one run
+_OPEN_BLOCKS = [BlockState.QUEUED, BlockState.RUNNING, BlockState.WAITING]
+
+_RUN_ID: BindParameter[str] = bindparam("the_run")
+_LOCK = (
+    select(runs.c.id, runs.c.claim, runs.c.state, runs.c.limits, runs.c.log_seq, runs.c.log_bytes)
+    .where(runs.c.id.in_(bindparam("run_ids", expanding=True)))
+    .order_by(runs.c.id)
+    .with_for_update()
+)
+_OF_BLOCK = (block_runs.c.run_id == _RUN_ID) & (block_runs.c.name == bindparam("the_block"))
+_START = (
+    update(block_runs)
+    .where(_OF_BLOCK)
+    .values(
+        state=BlockState.RUNNING,
+        attempt=bindparam("tries"),
+        started_at=bindparam("at"),
+        finished_at=None,
+        error=None,
+        retry_at=None,
+    )
+)
+_END = (
+    update(block_runs)
+    .where(_OF_BLOCK)
+    .values(
+        state=bindparam("new_state"),
+        attempt=bindparam("tries"),
+        deaths=bindparam("new_deaths"),
+        finished_at=bindparam("at"),
+        rows=bindparam("new_rows"),
+        error=bindparam("new_error"),
+        retry_at=bindparam("due"),
+        checkpoint=bindparam("stored"),
+        volatile=bindparam("is_volatile"),
+    )
+)
+_LEAVE = (
+    update(runs)
+    .where(runs.c.id == _RUN_ID)
+    .values(
+        state=bindparam("new_state"),
+        error=bindparam("new_error"),
+        available_at=bindparam("due"),
+        finished_at=bindparam("at"),
+        engine_id=None,
+        lease_until=None,
+    )
+)
+_INTERRUPT_BLOCKS = (
+    update(block_runs)
+    .where(block_runs.c.run_id == _RUN_ID, block_runs.c.state == BlockState.RUNNING)
+    .values(state=BlockState.QUEUED, started_at=None, attempt=block_runs.c.attempt - 1)
+)
+_CANCEL_BLOCKS = (
+    update(block_runs)
+    .where(block_runs.c.run_id == _RUN_ID, block_runs.c.state.in_(_OPEN_BLOCKS))
+    .values(state=BlockState.CANCELLED, finished_at=bindparam("at"), retry_at=None)
+)
+_COUNT_LOGS = (
+    update(runs).where(runs.c.id == _RUN_ID).values(log_seq=bindparam("seq"), log_bytes=bindparam("size"))
+)
+_INSERT_LOGS = insert(run_logs)
+
+
+@dataclass(slots=True)
+class _Step:
+    """Reports that can be written together: of each block at most one start, followed by one end."""
+
+    started: dict[tuple[str, str], BlockStarted] = field(default_factory=dict)
+    ended: dict[tuple[str, str], BlockEnded] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Held:
+    """A locked run, as the reports of this batch change it."""
+
+    claim: int
+    limited: bool
+    is_running: bool
+    log_seq: int
+    log_bytes: int
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What a batch of reports comes down to, by kind of statement."""
+
+    steps: list[_Step] = field(default_factory=list)
+    ended: dict[str, RunEnded] = field(default_factory=dict)
+    lines: dict[str, list[LogLine]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, report: Report) -> None:
+        match report:
+            case BlockStarted():
+                self._step_of(report, is_start=True).started[report.run_id, report.block] = report
+            case BlockEnded():
+                self._step_of(report, is_start=False).ended[report.run_id, report.block] = report
+            case RunEnded():
+                self.ended[report.run_id] = report
+            case LogLines():
+                self.lines[report.run_id].extend(report.lines)
+
+    def _step_of(self, report: BlockStarted | BlockEnded, *, is_start: bool) -> _Step:
+        """Return the first step after everything that this block did before in the batch."""
+        key = (report.run_id, report.block)
+        last = max(
+            (n for n, step in enumerate(self.steps) if key in step.started or key in step.ended), default=-1
+        )
+        if last >= 0 and not is_start and key not in self.steps[last].ended:
+            return self.steps[last]
+        if last + 1 == len(self.steps):
+            self.steps.append(_Step())
+        return self.steps[last + 1]
+
+
+def apply(tx: Transaction, reports: Sequence[Report], *, max_log_bytes: int = MAX_LOG_BYTES) -> list[bool]:
+    """Apply reports in their order; False for one whose claim no longer holds.
+
+    Notifies "run:<id>" for each run that left its engine, and "queued" where it went back to the queue.
+    """
+    held = _locked(tx, sorted({report.run_id for report in reports}))
+    batch = _Batch()
+    answers = []
+    for report in reports:
+        run = held.get(report.run_id)
+        is_valid = run is not None and run.is_running and run.claim == report.claim
+        answers.append(is_valid)
+        if run is not None and is_valid:
+            batch.add(report)
+            run.is_running = not isinstance(report, RunEnded)
+    for step in batch.steps:
+        _write_step(tx, step)
+    _write_logs(tx, batch.lines, held, max_log_bytes)
+    _write_ends(tx, list(batch.ended.values()), held)
+    return answers
+
+
+def _locked(tx: Transaction, run_ids: Sequence[str]) -> dict[str, _Held]:
+    rows = tx.connection.execute(_LOCK, {"run_ids": run_ids})
+    return {
+        run_id: _Held(claim, bool(limited), state == RunState.RUNNING, log_seq, log_bytes)
+        for run_id, claim, state, limited, log_seq, log_bytes in rows
+    }
+
+
+def _write_step(tx: Transaction, step: _Step) -> None:
+    if step.started:
+        tx.connection.execute(
+            _START,
+            [
+                {"the_run": run_id, "the_block": block, "tries": report.attempt, "at": report.at}
+                for (run_id, block), report in sorted(step.started.items())
+            ],
+        )
+    if step.ended:
+        tx.connection.execute(_END, [_end_values(report) for _, report in sorted(step.ended.items())])
+
+
+def _end_values(report: BlockEnded) -> dict[str, Any]:
+    is_open = report.state in _OPEN_BLOCKS
+    return {
+        "the_run": report.run_id,
+        "the_block": report.block,
+        "new_state": report.state.value,
+        "tries": report.attempt,
+        "new_deaths": report.deaths,
+        "at": None if is_open else report.at,
+        "new_rows": report.rows,
+        "new_error": report.error,
+        "due": report.retry_at,
+        "stored": report.checkpoint,
+        "is_volatile": report.volatile,
+    }
+
+
+def _write_ends(tx: Transaction, ends: list[RunEnded], held: dict[str, _Held]) -> None:
+    if not ends:
+        return
+    ends.sort(key=lambda end: end.run_id)
+    tx.connection.execute(_LEAVE, [_leave_values(end) for end in ends])
+    cancelled = [{"the_run": end.run_id, "at": end.at} for end in ends if end.state is RunState.CANCELLED]
+    if cancelled:
+        tx.connection.execute(_CANCEL_BLOCKS, cancelled)
+    unfinished = [{"the_run": end.run_id} for end in ends
+                  if end.state not in (RunState.SUCCEEDED, RunState.CANCELLED)]  # fmt: skip
+    if unfinished:
+        # No block of a run that nobody executes is running, whatever the engine forgot to say.
+        tx.connection.execute(_INTERRUPT_BLOCKS, unfinished)
+    limited = [end for end in ends if held[end.run_id].limited]
+    limits.leave(tx, [end.run_id for end in limited if end.state.is_final])
+    limits.pause(tx, [end.run_id for end in limited if end.state is RunState.WAITING])
+    limits.let_go(tx, [end.run_id for end in limited if end.state is RunState.QUEUED])
+    for end in ends:
+        tx.notify("queued" if end.state is RunState.QUEUED else f"run:{end.run_id}")
+
+
+def _leave_values(end: RunEnded) -> dict[str, Any]:
+    return {
+        "the_run": end.run_id,
+        "new_state": end.state.value,
+        "new_error": end.error,
+        "due": end.available_at,
+        "at": end.at if end.state.is_final else None,
+    }
+
+
+def _write_logs(
+    tx: Transaction, lines: dict[str, list[LogLine]], held: dict[str, _Held], max_log_bytes: int
+) -> None:
+    rows: list[dict[str, Any]] = []
+    counts = []
+    for run_id, new in sorted(lines.items()):
+        run = held[run_id]
+        rows += _log_rows(run_id, run, new, max_log_bytes)
+        counts.append({"the_run": run_id, "seq": run.log_seq, "size": run.log_bytes})
+    if rows:
+        tx.connection.execute(_INSERT_LOGS, rows)
+        tx.connection.execute(_COUNT_LOGS, counts)
+
+
+def _log_rows(run_id: str, run: _Held, new: Sequence[LogLine], max_bytes: int) -> list[dict[str, Any]]:
+    """Number the lines. The one that would pass the cap becomes a notice, and later ones are dropped."""
+    rows = []
+    for line in new:
+        if run.log_bytes > max_bytes:
+            break
+        run.log_seq += 1
+        run.log_bytes += len(line.text) + 1
+        if run.log_bytes > max_bytes:
+            line = _cap_notice(line.at, max_bytes)
+        rows.append(
+            {
+                "run_id": run_id,
+                "seq": run.log_seq,
+                "at": line.at,
+                "level": line.level,
+                "block": line.block,
+                "attempt": line.attempt,
+                "text": line.text,
+            }
+        )
+    return rows
+
+
+def _cap_notice(at: datetime, max_bytes: int) -> LogLine:
+    text = f"This run has written {max_bytes:,} bytes of log, which is the cap; what follows is not kept."
+    return LogLine(0, at, "warning", text)

@@ -1,0 +1,171 @@
+"""Runs as rows and as values."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select
+
+from service.store.statements import AnyRow
+from service.store.tables import block_runs, run_limits, runs
+from service.store.values import BlockRun, BlockState, NewRun, Run, RunState
+
+INSERT_RUNS = insert(runs)
+INSERT_LIMITS = insert(run_limits)
+
+RUN_COLUMNS = (
+    runs.c.id,
+    runs.c.project,
+    runs.c.pipeline,
+    runs.c.state,
+    runs.c.execution_date,
+    runs.c.created_at,
+    runs.c.variables,
+    runs.c.trigger,
+    runs.c.event_id,
+    runs.c.interval_start,
+    runs.c.interval_end,
+    runs.c.timezone,
+    runs.c.selection,
+    runs.c.attempt,
+    runs.c.claim,
+    runs.c.pin,
+    runs.c.available_at,
+    runs.c.started_at,
+    runs.c.finished_at,
+    runs.c.cancel_requested,
+    runs.c.error,
+)
+
+_BLOCKS = (
+    select(
+        block_runs.c.run_id,
+        block_runs.c.name,
+        block_runs.c.type,
+        block_runs.c.state,
+        block_runs.c.attempt,
+        block_runs.c.deaths,
+        block_runs.c.started_at,
+        block_runs.c.finished_at,
+        block_runs.c.rows,
+        block_runs.c.error,
+        block_runs.c.retry_at,
+        block_runs.c.checkpoint,
+        block_runs.c.volatile,
+    )
+    .where(block_runs.c.run_id.in_(bindparam("run_ids", expanding=True)))
+    .order_by(block_runs.c.run_id, block_runs.c.position)
+)
+
+
+def insert_runs(
+    connection: Connection, new: Sequence[tuple[NewRun, datetime]], *, idempotency: str | None = None
+) -> None:
+    """Insert queued runs, each with the time it was made."""
+    if not new:
+        return
+    connection.execute(INSERT_RUNS, [_new_row(run, at, idempotency) for run, at in new])
+    limits = [
+        {
+            "key": limit.key,
+            "run_id": run.id,
+            "maximum": limit.maximum,
+            "rank": -run.priority,
+            "held": False,
+        }
+        for run, _ in new
+        for limit in run.limits
+    ]
+    if limits:
+        connection.execute(INSERT_LIMITS, limits)
+
+
+def _new_row(run: NewRun, at: datetime, idempotency: str | None) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "project": run.project,
+        "pipeline": run.pipeline,
+        "trigger": run.trigger,
+        "event_id": run.event_id,
+        "state": RunState.QUEUED.value,
+        "execution_date": run.execution_date,
+        "interval_start": run.interval_start,
+        "interval_end": run.interval_end,
+        "timezone": run.timezone,
+        "variables": dict(run.variables),
+        "selection": list(run.selection) or None,
+        "rank": -run.priority,
+        "limits": [[limit.key, limit.maximum] for limit in run.limits] or None,
+        "attempt": 1,
+        "claim": 0,
+        "cancel_requested": False,
+        "created_at": at,
+        "idempotency": idempotency,
+        "log_seq": 0,
+        "log_bytes": 0,
+    }
+
+
+def run_of(row: AnyRow, blocks: Sequence[BlockRun] = ()) -> Run:
+    """Return the value of a row that has RUN_COLUMNS first, in their order."""
+    (
+        run_id, project, pipeline, state, execution_date, created_at, variables, trigger, event_id,
+        interval_start, interval_end, timezone, selection, attempt, claim, pin, available_at, started_at,
+        finished_at, cancel_requested, error,
+    ) = row[: len(RUN_COLUMNS)]  # fmt: skip
+    return Run(
+        id=run_id,
+        project=project,
+        pipeline=pipeline,
+        state=RunState(state),
+        execution_date=execution_date,
+        created_at=created_at,
+        variables=variables,
+        trigger=trigger,
+        event_id=event_id,
+        interval_start=interval_start,
+        interval_end=interval_end,
+        timezone=timezone,
+        selection=tuple(selection or ()),
+        attempt=attempt,
+        claim=claim,
+        pin=pin,
+        available_at=available_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        cancel_requested=cancel_requested,
+        error=error,
+        blocks=tuple(blocks),
+    )
+
+
+def blocks_of(connection: Connection, run_ids: Sequence[str]) -> dict[str, list[BlockRun]]:
+    """Return the block runs of each run, in topological order."""
+    found: dict[str, list[BlockRun]] = defaultdict(list)
+    if run_ids:
+        for row in connection.execute(_BLOCKS, {"run_ids": list(run_ids)}):
+            found[row.run_id].append(_block_of(row))
+    return found
+
+
+def _block_of(row: AnyRow) -> BlockRun:
+    _, name, kind, state, attempt, deaths, started, finished, rows, error, retry_at, checkpoint, volatile = (
+        row
+    )
+    return BlockRun(
+        name=name,
+        type=kind,
+        state=BlockState(state),
+        attempt=attempt,
+        deaths=deaths,
+        started_at=started,
+        finished_at=finished,
+        rows=rows,
+        error=error,
+        retry_at=retry_at,
+        checkpoint=checkpoint,
+        volatile=volatile,
+    )
