@@ -1,7 +1,7 @@
 """The decorators that mark a block file's functions.
 
-They change nothing about a function. While a block file is executed, they tell the collector of that execution
-what they were put on; everywhere else (an import in a test, in a notebook) they do nothing at all.
+They change nothing about a function. While a block file is executed, they tell the collector of that
+execution what they were put on; everywhere else (an import in a test, in a notebook) they do nothing at all.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Decorator:
 
     def _mark(self, function: Function, namespace: Mapping[str, Any]) -> Function:
         collector = _collector.get()
-        # By namespace, not by the function's own globals: `@data_loader @retry def f` hands in retry's wrapper.
+        # By namespace, not by the function's own globals: in `@data_loader @retry def f` they are retry's.
         if collector is not None and collector.namespace is namespace:
             collector.found.append((self.name, function))
         return function

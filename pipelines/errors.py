@@ -3,8 +3,8 @@
 MillraceError
 ├── TerminalError         trying again cannot help; never retried
 │   ├── BlockCodeError    the block's code breaks a rule: no decorated function, wrong number of inputs, ...
-│   └── CheckpointMissing a stored output is not there any more, or damaged
-└── NotStorable           an output that no checkpoint can hold; its block is volatile
+│   └── CheckpointError   a stored output is not there any more, or damaged
+└── NotStorableError      an output that no checkpoint can hold; its block is volatile
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class BlockCodeError(TerminalError):
     """The code of a block breaks a rule that it has to keep to be run at all."""
 
 
-class CheckpointMissing(TerminalError):
+class CheckpointError(TerminalError):
     """The stored output of a finished block cannot be read back."""
 
 
-class NotStorable(MillraceError):
+class NotStorableError(MillraceError):
     """An output has a type that neither Arrow nor JSON can hold without loss."""

@@ -1,0 +1,96 @@
+"""Executes single blocks of one run: builds what the block is told, and calls its kind of execution."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from pipelines.blocks.python import run_python
+from pipelines.checkpoints import BLOCK_MODULE_PREFIX
+from pipelines.context import BlockContext, EffectCounter, current_block
+from pipelines.crash import CrashPoints
+from pipelines.errors import BlockCodeError
+from pipelines.handover import own_copy
+from pipelines.io.config import Profiles
+from pipelines.nodes import Node
+from pipelines.runspec import RunSpec
+from pipelines.variables import block_keywords
+
+Outputs = tuple[Any, ...]
+
+
+def _run_sql(context: BlockContext, inputs: Sequence[Any]) -> Outputs:
+    from pipelines.blocks.sql import run_sql
+
+    return run_sql(context, inputs)
+
+
+# How each language executes: the block's context and its inputs to its outputs.
+LANGUAGES: Mapping[str, Callable[[BlockContext, Sequence[Any]], Outputs]] = {
+    "python": run_python,
+    "sql": _run_sql,
+}
+
+
+class BlockRunner:
+    """Executes single blocks of one run."""
+
+    def __init__(self, spec: RunSpec, profiles: Profiles, crash: CrashPoints) -> None:
+        self._spec = spec
+        self._profiles = profiles
+        self._crash = crash
+
+    def run(self, node: Node, inputs: Sequence[Any]) -> tuple[Outputs, int | None]:
+        """Return the outputs, and how many rows they have or the block exported."""
+        context = self._context(node)
+        token = current_block.set(context)
+        try:
+            outputs = LANGUAGES[node.block.language](context, inputs)
+        finally:
+            current_block.reset(token)
+        return outputs, _rows(outputs, context.effects)
+
+    def forget_modules(self) -> None:
+        for block in self._spec.pipeline.blocks:
+            sys.modules.pop(BLOCK_MODULE_PREFIX + block.name, None)
+
+    def _context(self, node: Node) -> BlockContext:
+        spec, block = self._spec, node.block
+        logger = logging.getLogger(f"block.{block.name}")
+        facts = dataclasses.replace(spec.facts, attempt=node.attempt)
+        keywords = own_copy(block_keywords(facts, block, spec.variables))
+        return BlockContext(
+            run_id=spec.facts.run_id,
+            project=spec.facts.project,
+            root=spec.root,
+            pipeline=spec.pipeline,
+            block=block,
+            attempt=node.attempt,
+            keywords={**keywords, "logger": logger},
+            upstream=block.upstream,
+            source=self._source(node),
+            profiles=self._profiles,
+            logger=logger,
+            effects=EffectCounter(spec.facts.run_id, block.name),
+            crash=self._crash,
+        )
+
+    def _source(self, node: Node) -> str:
+        try:
+            return self._spec.sources[node.block.path]
+        except KeyError:
+            raise BlockCodeError(f"{node.block.path}: the code of block {node.name!r} is missing") from None
+
+
+def _rows(outputs: Outputs, effects: EffectCounter) -> int | None:
+    """Count the rows of all tables among the outputs; of a block that returns none, the rows it exported."""
+    tables = [output for output in outputs if isinstance(output, (pd.DataFrame, pd.Series, pa.Table))]
+    if tables:
+        return sum(len(table) for table in tables)
+    return effects.rows or None
