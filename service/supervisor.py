@@ -58,15 +58,17 @@ def address_of(listener: socket.socket) -> str:
 
 @dataclass(frozen=True)
 class Role:
-    """A process to keep alive: the `millrace` command it runs and the descriptors it inherits."""
+    """A process to keep alive: its command and the descriptors it inherits."""
 
     name: str
-    arguments: tuple[str, ...]
+    command: tuple[str, ...]
     descriptors: tuple[int, ...] = ()
 
-    def command(self) -> list[str]:
-        # -P: the current folder may be a project, whose `pipelines/` must not shadow our package.
-        return [sys.executable, "-P", "-m", "service.cli", *self.arguments]
+
+def millrace_command(*arguments: str) -> tuple[str, ...]:
+    """Return what starts another `millrace` process of this installation."""
+    # -P: the current folder may be a project, whose `pipelines/` must not shadow our package.
+    return (sys.executable, "-P", "-m", "service.cli", *arguments)
 
 
 @dataclass
@@ -128,7 +130,7 @@ class Supervisor:
     def _start(self, child: _Child) -> None:
         child.started_at = time.monotonic()
         child.process = subprocess.Popen(
-            child.role.command(),
+            child.role.command,
             env=dict(self.environ),
             stdin=subprocess.DEVNULL,
             pass_fds=(self.lifeline.reading_end, *child.role.descriptors),

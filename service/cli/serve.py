@@ -15,7 +15,7 @@ from service.cli.options import project_option, settings_of
 from service.lifeline import Lifeline
 from service.logs import configure_logs
 from service.settings import PREFIX, Settings, unknown_variables
-from service.supervisor import Role, Supervisor, address_of, open_listener
+from service.supervisor import Role, Supervisor, address_of, millrace_command, open_listener
 
 F = TypeVar("F", bound=Callable[..., Any])
 logger = structlog.get_logger(__name__)
@@ -106,9 +106,10 @@ def _prepare(projects: tuple[Path, ...], *, process: str, **chosen: Any) -> Sett
 def _roles(listener: socket.socket, lifeline: Lifeline) -> list[Role]:
     alive = ("--lifeline", str(lifeline.reading_end))
     descriptor = listener.fileno()
+    web = millrace_command("web", *alive, "--listener", str(descriptor))
     return [
-        Role("engine", ("engine", *alive)),
-        Role("web", ("web", *alive, "--listener", str(descriptor)), descriptors=(descriptor,)),
+        Role("engine", millrace_command("engine", *alive)),
+        Role("web", web, descriptors=(descriptor,)),
     ]
 
 
