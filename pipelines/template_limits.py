@@ -194,7 +194,8 @@ _TEXT_METHODS = """
     replace zfill split join
 """
 _TIME_METHODS = """
-    year month day hour minute second microsecond tzinfo date time timestamp weekday isoweekday isoformat strftime
+    year month day hour minute second microsecond tzinfo date time timestamp weekday isoweekday isoformat
+    strftime
 """
 _ALLOWED: tuple[tuple[type, frozenset[str]], ...] = (
     (str, frozenset(_TEXT_METHODS.split())),
@@ -264,7 +265,8 @@ def _list(values: Iterable[Any]) -> list[Any]:
 
 # Only those of Jinja's filters whose work is in proportion to their input.
 _FROM_JINJA = """
-    abs capitalize count d default dictsort first float int items last length lower map max min reject rejectattr
+    abs capitalize count d default dictsort first float int items last length lower map max min reject
+    rejectattr
     reverse round select selectattr sort sum title trim truncate unique upper urlencode
 """
 

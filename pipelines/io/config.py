@@ -1,0 +1,184 @@
+"""The profiles of `io_config.yaml`: named sets of connection settings, each value rendered when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import MillraceError
+from pipelines.parse_fields import Findings, closest, listed, read_document
+from pipelines.parse_templated import has_statements, read_templated
+from pipelines.parse_yaml import Document, YamlFault, read_yaml
+from pipelines.parse_yaml import Path as YamlPath
+from pipelines.secrets import SecretMissing, Secrets
+from pipelines.templating import TemplateError, expression, file_functions, is_template, render_file
+
+PROFILES_FILE = "io_config.yaml"
+DEFAULT_PROFILE = "default"
+
+_NOT_PROFILES = frozenset(("version",))  # Mage writes the version of the format beside the profiles
+
+
+class ProfileError(MillraceError):
+    """A profile, or a value of it, that is not there or cannot be rendered. Never holds a value."""
+
+
+class Profile(Mapping[str, Any]):
+    """One profile. Its values are rendered one by one, so that an unset variable harms only who needs it."""
+
+    def __init__(
+        self, name: str, document: Document, *, root: Path, functions: Mapping[str, Any], line: int = 1
+    ) -> None:
+        self.name = name
+        self.file = PROFILES_FILE
+        self.root = root  # of the project; relative paths in values lie in it
+        self._line = line
+        self._document = document
+        self._values: Mapping[str, Any] = (document.value or {}).get(name) or {}
+        self._functions = functions
+
+    def __repr__(self) -> str:
+        return f"Profile({self.name!r}, keys={sorted(self._values)})"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def __getitem__(self, key: str) -> Any:
+        """Return the rendered value. Raises KeyError when there is none, ProfileError when it cannot be rendered."""
+        value = self._values[key]
+        return self._rendered(value, (self.name, key))
+
+    def require(self, key: str) -> Any:
+        """Return a value that must be there and not be empty. Raises ProfileError, which says what to add."""
+        value = self[key] if key in self._values else None
+        if value is None or value == "":
+            hint = closest(key, self._values)
+            raise ProfileError(
+                f"profile '{self.name}' in {self.file}:{self._line} lacks {key}; add it under '{self.name}:'{hint}"
+            )
+        return value
+
+    def _rendered(self, value: Any, path: YamlPath) -> Any:
+        if isinstance(value, Mapping):
+            return {key: self._rendered(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._rendered(item, (*path, index)) for index, item in enumerate(value)]
+        if not is_template(value):
+            return value
+        try:
+            rendered = expression(value).evaluate_with(self._functions)
+        except TemplateError as error:
+            where = f"{self.file}:{self._document.line(path)}"
+            raise ProfileError(f"profile '{self.name}', {where}: {path[1]}: {error}") from error
+        return self._as_yaml(rendered) if path in self._document.plain else rendered
+
+    def _as_yaml(self, rendered: Any) -> Any:
+        """Return what a value without quotes means: `PORT: {{ env_var('PORT') }}` is a number, as in Mage."""
+        if not isinstance(rendered, str):
+            return rendered
+        try:
+            return read_yaml(rendered).value
+        except YamlFault:
+            return rendered
+
+
+class Profiles:
+    """The profiles of one project. The file is read when it is first needed, and again when it changed."""
+
+    def __init__(self, root: Path, *, environ: Mapping[str, str], secrets: Secrets) -> None:
+        self._root = root
+        self._functions = file_functions(environ, secrets)
+        self._read: tuple[str, Document] | None = None
+
+    def profile(self, name: str = DEFAULT_PROFILE) -> Profile:
+        """Return a profile. Raises ProfileError when the file or the profile is not there, or is no YAML."""
+        document = self._document()
+        known = _profile_names(document)
+        if name not in known:
+            there = f"it has: {listed(known)}" if known else "it has no profiles"
+            raise ProfileError(
+                f"there is no profile '{name}' in {PROFILES_FILE} ({there}){closest(name, known)}"
+            )
+        return Profile(
+            name, document, root=self._root, functions=self._functions, line=document.line((name,))
+        )
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all profiles; none when there is no file."""
+        return _profile_names(self._document()) if (self._root / PROFILES_FILE).exists() else ()
+
+    def _document(self) -> Document:
+        text = self._text()
+        if self._read is None or self._read[0] != text:
+            self._read = (text, self._parsed(text))
+        return self._read[1]
+
+    def _text(self) -> str:
+        try:
+            return (self._root / PROFILES_FILE).read_text("utf-8-sig")
+        except FileNotFoundError:
+            raise ProfileError(
+                f"the project has no {PROFILES_FILE}; write one with a profile 'default:'"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ProfileError(f"{PROFILES_FILE} cannot be read: {error}") from error
+
+    def _parsed(self, text: str) -> Document:
+        try:
+            if has_statements(text):
+                return read_yaml(render_file(text, file=PROFILES_FILE, functions=self._functions))
+            return read_templated(text)
+        except YamlFault as fault:
+            raise ProfileError(f"{PROFILES_FILE}:{fault.line}: {fault.message}") from None
+        except (TemplateError, SecretMissing) as error:
+            raise ProfileError(str(error)) from error
+
+
+def check_profiles(text: str, findings: Findings) -> tuple[str, ...]:
+    """Return the names of the profiles in `text`. What is wrong with it goes to `findings`.
+
+    Variables and secrets are not looked up: what is set here says nothing of where the service runs.
+    """
+    if has_statements(text):
+        return ()
+    document = read_document(text, findings, read_templated)
+    if document is None:
+        return ()
+    if not isinstance(document.value, Mapping):
+        if document.value is not None:
+            findings.error(1, "the file must be a mapping of profiles, such as 'default:'")
+        return ()
+    names = _profile_names(document)
+    for name in names:
+        profile = document.value[name]
+        if profile is not None and not isinstance(profile, Mapping):
+            findings.error(document.line((name,)), f"profile '{name}' must be a mapping of settings")
+        _check_templates(profile, (name,), document, findings)
+    return names
+
+
+def _check_templates(value: Any, path: YamlPath, document: Document, findings: Findings) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_templates(item, (*path, key), document, findings)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_templates(item, (*path, index), document, findings)
+    elif is_template(value):
+        try:
+            expression(value)
+        except TemplateError as error:
+            findings.error(document.line(path), f"profile '{path[0]}', {path[-1]}: {error.message}")
+
+
+def _profile_names(document: Document) -> tuple[str, ...]:
+    if not isinstance(document.value, Mapping):
+        return ()
+    return tuple(name for name in document.value if name not in _NOT_PROFILES)

@@ -1,0 +1,145 @@
+"""Checks the code of a block without running it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Iterator
+
+from pipelines.model import Block
+from pipelines.parse_fields import Findings, words
+from pipelines.templating import TemplateError, check_sql
+
+_MAGIC = re.compile(r"^\s*[%!]\s*\S")
+# Methods of pandas that change their object in place, and so change a copy when the object is `df['a']`.
+_IN_PLACE_METHODS = words(
+    """
+    fillna replace drop dropna drop_duplicates rename clip where mask ffill bfill interpolate
+    sort_values sort_index reset_index set_index rename_axis update
+    """
+)
+
+
+def lint_block(block: Block, text: str, findings: Findings) -> None:
+    """Report what is wrong with the code of `block` to `findings`, which are those of its file."""
+    if "\x00" in text:
+        findings.error(1, f"block '{block.name}': the file holds the character NUL; it is not a text")
+    elif block.language == "sql":
+        _lint_sql(block, text, findings)
+    else:
+        _lint_python(block, text, findings)
+
+
+def _lint_sql(block: Block, text: str, findings: Findings) -> None:
+    try:
+        check_sql(text)
+    except TemplateError as error:
+        findings.error(error.line, f"block '{block.name}': {error.message}")
+
+
+def _lint_python(block: Block, text: str, findings: Findings) -> None:
+    try:
+        tree = _parsed(text)
+    except SyntaxError as error:
+        findings.error(error.lineno or 1, _syntax_sentence(block, text, error))
+        return
+    except (RecursionError, MemoryError, ValueError) as error:
+        findings.error(1, f"block '{block.name}': the code cannot be parsed: {error}")
+        return
+    decorator = block.type.value
+    if decorator not in set(_decorators(tree)):
+        findings.error(
+            1,
+            f"block '{block.name}': no function is decorated with @{decorator}; put it above the one to run",
+        )
+    for line, message in chained_assignments(tree):
+        findings.warning(line, f"block '{block.name}': {message}")
+
+
+def _parsed(text: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an invalid escape in a user's code is no warning of ours
+        return ast.parse(text)
+
+
+def _syntax_sentence(block: Block, text: str, error: SyntaxError) -> str:
+    lines = text.splitlines()
+    line = lines[error.lineno - 1] if error.lineno and error.lineno <= len(lines) else ""
+    if _MAGIC.match(line):
+        return f"block '{block.name}': notebook commands such as '{line.strip()[:30]}' are no Python; remove the line"
+    return f"block '{block.name}': syntax error: {error.msg}"
+
+
+def _decorators(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for decorator in node.decorator_list:
+                called = decorator.func if isinstance(decorator, ast.Call) else decorator
+                if isinstance(called, ast.Name):
+                    yield called.id
+                elif isinstance(called, ast.Attribute):
+                    yield called.attr
+
+
+def chained_assignments(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield (line, sentence) for writes to a part of a frame, which pandas 3 does not carry to the frame."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AugAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                if _is_chained(target):
+                    yield (
+                        node.lineno,
+                        f"`{ast.unparse(target)} = ...` writes to a copy if this is a DataFrame, and is lost in "
+                        f"pandas 3; write `{_loc_form(target)} = ...`",
+                    )
+        elif isinstance(node, ast.Call) and _is_in_place_on_part(node):
+            assert isinstance(node.func, ast.Attribute)
+            part = ast.unparse(node.func.value)
+            yield (
+                node.lineno,
+                f"`{part}.{node.func.attr}(..., inplace=True)` changes a copy, and is lost in pandas 3; write "
+                f"`{part} = {part}.{node.func.attr}(...)`",
+            )
+
+
+def _is_column(node: ast.expr) -> bool:
+    """Tell whether `node` looks like `df['a']` or `df[['a', 'b']]`."""
+    if not isinstance(node, ast.Subscript) or not isinstance(node.value, ast.Name):
+        return False
+    key = node.slice
+    return isinstance(key, ast.List) or (isinstance(key, ast.Constant) and isinstance(key.value, str))
+
+
+def _is_chained(target: ast.expr) -> bool:
+    """Tell whether `target` looks like `df['a'][mask]` or `df['a'].loc[mask]`; `x['a']['b']` is a dict's."""
+    if not isinstance(target, ast.Subscript):
+        return False
+    part = target.value
+    if isinstance(part, ast.Attribute) and part.attr in ("loc", "iloc", "at", "iat"):
+        return _is_column(part.value)
+    is_plain_key = isinstance(target.slice, ast.Constant) and isinstance(target.slice.value, str)
+    return _is_column(part) and not is_plain_key
+
+
+def _is_in_place_on_part(call: ast.Call) -> bool:
+    function = call.func
+    return (
+        isinstance(function, ast.Attribute)
+        and function.attr in _IN_PLACE_METHODS
+        and _is_column(function.value)
+        and any(
+            keyword.arg == "inplace"
+            and isinstance(keyword.value, ast.Constant)
+            and keyword.value.value is True
+            for keyword in call.keywords
+        )
+    )
+
+
+def _loc_form(target: ast.expr) -> str:
+    assert isinstance(target, ast.Subscript)
+    part = target.value.value if isinstance(target.value, ast.Attribute) else target.value
+    assert isinstance(part, ast.Subscript)
+    return f"{ast.unparse(part.value)}.loc[{ast.unparse(target.slice)}, {ast.unparse(part.slice)}]"

@@ -1,0 +1,171 @@
+"""Reads a pipeline's `metadata.yaml`, and a project's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.errors import MillraceError
+from pipelines.lint import lint_block
+from pipelines.model import Block, Pipeline, Problem, RetryPolicy, Severity
+from pipelines.parse_blocks import Sources, read_blocks, read_retry
+from pipelines.parse_fields import Findings, Section, read_document, words
+from pipelines.parse_inputs import check_reserved, read_inputs
+from pipelines.parse_templated import read_templated
+
+PROJECT_FILE = "metadata.yaml"
+
+_LATER_TYPES = frozenset(("integration", "streaming", "pyspark", "databricks", "execution_framework"))
+_KNOWN_KEYS = words(
+    """
+    name uuid description created_at updated_at created_by tags type blocks callbacks conditionals
+    widgets extensions variables executor_type executor_config executor_count
+    run_pipeline_in_one_process cache_block_output_in_memory retry_config concurrency_config
+    notification_config settings spark_config state_store_config data_integration
+    execution_framework variables_dir remote_variables_dir overrides inputs timeout checkpoints
+    """
+)
+_CONCURRENCY_KEYS = frozenset(
+    [
+        "block_run_limit",
+        "pipeline_run_limit",
+        "pipeline_run_limit_all_triggers",
+        "on_pipeline_run_limit_reached",
+    ]
+)
+_PROJECT_KEYS = words(
+    """
+    name project_type cluster_type project_uuid variables_dir remote_variables_dir
+    variables_retention_period help_improve_mage features notification_config retry_config
+    concurrency_config queue_config logging_config settings_backend settings spark_config emr_config
+    ecs_config gcp_cloud_run_config k8s_executor_config azure_container_instance_config ldap_config
+    ai_config openai_api_key pipelines cloudevents workspace_config_defaults
+    workspace_initial_metadata overrides database_connection_url pipeline_cache timezone
+    """
+)
+
+
+class ProjectError(MillraceError):
+    """A pipeline that cannot be read. `problems` says everything that is wrong with it."""
+
+    def __init__(self, name: str, problems: Sequence[Problem]) -> None:
+        errors = [problem for problem in problems if problem.severity is Severity.ERROR]
+        super().__init__(
+            f"pipeline '{name}' cannot be read: " + "; ".join(str(problem) for problem in errors)
+        )
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True)
+class ProjectSettings:
+    """What a project's `metadata.yaml` says to all its pipelines."""
+
+    name: str = ""
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    values: dict[str, Any] = field(default_factory=dict)  # the whole file, templates as they are
+
+
+def pipeline_file(name: str) -> str:
+    return f"pipelines/{name}/metadata.yaml"
+
+
+def triggers_file(name: str) -> str:
+    return f"pipelines/{name}/triggers.yaml"
+
+
+def read_settings(text: str, findings: Findings) -> ProjectSettings:
+    """Read the project's `metadata.yaml`. What is wrong goes to `findings`; the rest still counts."""
+    document = read_document(text, findings, read_templated)
+    if document is None:
+        return ProjectSettings()
+    project = Section(document, (), findings, "the project")
+    project.unknown_keys("project", _PROJECT_KEYS)
+    retry = read_retry(project, RetryPolicy())
+    return ProjectSettings(project.text("name"), retry, dict(project.values))
+
+
+def read_pipeline(name: str, sources: Sources, retry: RetryPolicy, findings: Findings) -> Pipeline | None:
+    """Read a pipeline without its triggers. None when anything about it is an error."""
+    try:
+        text = sources.read(pipeline_file(name))
+    except (OSError, UnicodeDecodeError) as error:
+        findings.error(1, f"pipeline '{name}' cannot be read: {error}")
+        return None
+    document = read_document(text, findings)
+    if document is None:
+        return None
+    if document.value is None:
+        findings.error(1, f"pipeline '{name}': the file is empty; declare its `blocks`")
+        return None
+    pipeline = _pipeline(name, Section(document, (), findings, f"pipeline '{name}'"), sources, retry)
+    return None if findings.error_count else pipeline
+
+
+def lint_blocks(pipeline: Pipeline, sources: Sources) -> list[Problem]:
+    """Check the code of every block. A file that two blocks use is checked once for each kind of block."""
+    problems = []
+    seen: set[tuple[str, str]] = set()
+    for block in pipeline.blocks:
+        if (block.path, block.type.value) not in seen:
+            seen.add((block.path, block.type.value))
+            problems.extend(_lint(pipeline.name, block, sources))
+    return problems
+
+
+def _lint(name: str, block: Block, sources: Sources) -> list[Problem]:
+    findings = Findings(block.path, name)
+    try:
+        lint_block(block, sources.read(block.path), findings)
+    except (OSError, UnicodeDecodeError) as error:
+        findings.error(1, f"block '{block.name}': its code cannot be read: {error}")
+    return findings.problems
+
+
+def _pipeline(name: str, section: Section, sources: Sources, retry: RetryPolicy) -> Pipeline:
+    section.unknown_keys("pipeline", _KNOWN_KEYS)
+    _check_kind(section)
+    concurrency = section.section("concurrency_config", f"{section.what}, concurrency_config")
+    concurrency.unknown_keys("concurrency_config", _CONCURRENCY_KEYS)
+    limits = [
+        limit
+        for key in ("pipeline_run_limit", "pipeline_run_limit_all_triggers")
+        if (limit := concurrency.count(key, least=1)) is not None
+    ]
+    variables = section.mapping("variables")
+    check_reserved(section, "variables")
+    blocks = read_blocks(section, sources, read_retry(section, retry))
+    if not blocks and not section.findings.error_count:
+        section.findings.warning(
+            section.line("blocks"), f"{section.what}: it has no blocks; a run of it does nothing"
+        )
+    return Pipeline(
+        name=name,
+        file=section.findings.file,
+        blocks=blocks,
+        description=section.text("description"),
+        tags=section.texts("tags"),
+        variables=variables,
+        inputs=read_inputs(section),
+        timeout_seconds=section.seconds("timeout"),
+        run_limit=min(limits, default=None),
+        allow_pickle=section.section("checkpoints", f"{section.what}, checkpoints").boolean(
+            "pickle", default=False
+        ),
+    )
+
+
+def _check_kind(section: Section) -> None:
+    kind = section.text("type", "python")
+    if kind in _LATER_TYPES:
+        section.error("type", f"pipelines of type '{kind}' are not run yet; python is")
+    elif kind != "python":
+        section.error("type", f"the pipeline type '{kind}' is unknown; write python")
+    for key in ("callbacks", "conditionals"):
+        if section.get(key):
+            section.error(key, f"{key} are not run yet; remove them, or take the guarded blocks out")
+    executor = section.get("executor_type")
+    if executor not in (None, "local_python", "local_python_force"):
+        section.warning(
+            "executor_type", f"the executor '{executor}' is not used; the pipeline runs in local workers"
+        )

@@ -1,0 +1,292 @@
+"""Reads the blocks of a pipeline: what each is, where its code is, and in which order they run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any, Protocol
+
+from pipelines.model import Block, BlockType, RetryPolicy
+from pipelines.parse_fields import Section, closest, listed, words
+
+_NAME = re.compile(r"\w[\w .-]*(?:/\w[\w .-]*)*")
+_EXTENSIONS = {"python": "py", "sql": "sql"}
+_IGNORED_TYPES = frozenset(("markdown", "scratchpad", "chart"))  # notes and drafts; they never run
+_LATER_TYPES = words(
+    """
+    sensor conditional callback dbt extension global_data_product hook group pipeline ai
+    """
+)
+_LATER_LANGUAGES = frozenset(("r", "yaml", "markdown"))
+_SQL_PROVIDERS = frozenset(("postgres", "duckdb"))
+_LATER_PROVIDERS = words(
+    """
+    bigquery snowflake redshift mysql sqlserver mssql clickhouse druid trino spark athena pinot
+    fabric
+    """
+)
+_KNOWN_KEYS = words(
+    """
+    uuid name type language color configuration upstream_blocks downstream_blocks executor_type
+    executor_config retry_config timeout status has_callback all_upstream_blocks_executed groups
+    replicated_block content callback_blocks conditional_blocks catalog description tags memory
+    checkpoint interactions outputs pipelines
+    """
+)
+_RETRY_KEYS = frozenset(("retries", "delay", "max_delay", "exponential_backoff", "jitter"))
+
+
+class Sources(Protocol):
+    """The texts of a project by path, with forward slashes, relative to its root."""
+
+    def read(self, path: str) -> str:
+        """Return the text. Raises FileNotFoundError; OSError, UnicodeDecodeError when it is no text."""
+        ...
+
+    def exists(self, path: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class _Declared:
+    section: Section
+    name: str
+    type: str
+    language: str
+
+
+def read_retry(section: Section, inherited: RetryPolicy) -> RetryPolicy:
+    """Return the policy of `retry_config`; what it does not say comes from `inherited`."""
+    if "retry_config" not in section:
+        return inherited
+    config = section.section("retry_config", f"{section.what}, retry_config")
+    config.unknown_keys("retry_config", _RETRY_KEYS)
+    return RetryPolicy(
+        retries=config.count("retries", inherited.retries) or 0,
+        delay_seconds=config.number("delay", inherited.delay_seconds),
+        max_delay_seconds=config.number("max_delay", inherited.max_delay_seconds),
+        exponential=config.boolean("exponential_backoff", inherited.exponential),
+        jitter=config.boolean("jitter", inherited.jitter),
+    )
+
+
+def read_blocks(pipeline: Section, sources: Sources, retry: RetryPolicy) -> tuple[Block, ...]:
+    """Return the blocks that run, upstream before downstream. Problems go to the section's findings."""
+    declared = list(_declared(pipeline))
+    runnable = {item.name: item for item in declared if item.type not in _IGNORED_TYPES}
+    ignored = {item.name for item in declared} - set(runnable)
+    blocks = [
+        block
+        for item in runnable.values()
+        if (block := _block(item, runnable, ignored, sources, retry)) is not None
+    ]
+    return _in_order(blocks, pipeline)
+
+
+def _declared(pipeline: Section) -> Iterator[_Declared]:
+    seen: dict[str, int] = {}
+    for section in pipeline.sections("blocks", "a block"):
+        name = section.text("uuid") or section.text("name")
+        if not name:
+            section.error("name", "it has no `name`; give it one")
+            continue
+        section.what = f"block '{name}'"
+        if not _NAME.fullmatch(name):
+            section.error(
+                "uuid" if "uuid" in section else "name", "the name may have letters, digits, _ - . and / only"
+            )
+            continue
+        if name in seen:
+            section.findings.error(
+                section.line(),
+                f"block '{name}' is declared twice (first in line {seen[name]}); rename one of them",
+            )
+            continue
+        seen[name] = section.line()
+        section.unknown_keys("block", _KNOWN_KEYS)
+        yield _Declared(section, name, section.text("type"), section.text("language", "python"))
+
+
+def _block(
+    item: _Declared,
+    siblings: Mapping[str, _Declared],
+    ignored: set[str],
+    sources: Sources,
+    retry: RetryPolicy,
+) -> Block | None:
+    section = item.section
+    configuration = section.mapping("configuration")
+    upstream = _upstream(section, siblings, ignored)
+    policy = read_retry(section, retry)
+    timeout, memory = section.seconds("timeout"), section.megabytes("memory")
+    checkpoint = section.boolean("checkpoint", default=True)
+    block_type = _type(section, item.type)
+    if not _can_run(section, item.language, configuration) or block_type is None:
+        return None
+    path = _code_path(item, configuration, siblings, sources)
+    if path is None:
+        return None
+    return Block(
+        name=item.name,
+        type=block_type,
+        language=item.language,
+        path=path,
+        upstream=upstream,
+        configuration=configuration,
+        retry=policy,
+        timeout_seconds=timeout,
+        memory_mb=memory,
+        checkpoint=checkpoint,
+        line=section.line(),
+    )
+
+
+def _upstream(section: Section, siblings: Mapping[str, _Declared], ignored: set[str]) -> tuple[str, ...]:
+    known = []
+    for position, name in enumerate(section.texts("upstream_blocks")):
+        if name in siblings and name not in known:
+            known.append(name)
+        elif name not in siblings and name not in ignored:
+            line = section.line("upstream_blocks", position)
+            section.findings.error(
+                line,
+                f"{section.what}: its upstream block '{name}' is not in the pipeline{closest(name, siblings)}",
+            )
+    return tuple(known)
+
+
+def _type(section: Section, name: str) -> BlockType | None:
+    known = [item.value for item in BlockType]
+    if name in known:
+        return BlockType(name)
+    if not name:
+        section.error("type", f"it has no `type`; give it one of {listed(known)}")
+    elif name in _LATER_TYPES:
+        section.error(
+            "type", f"blocks of type '{name}' are not run yet; remove it, or make it one of {listed(known)}"
+        )
+    else:
+        section.error(
+            "type", f"the block type '{name}' is unknown (known: {listed(known)}){closest(name, known)}"
+        )
+    return None
+
+
+def _can_run(section: Section, language: str, configuration: Mapping[str, Any]) -> bool:
+    """Report what the block asks for that is not run yet."""
+    before = section.findings.error_count
+    if language in _LATER_LANGUAGES:
+        section.error("language", f"blocks in '{language}' are not run yet; python and sql are")
+    elif language not in _EXTENSIONS:
+        section.error("language", f"the language '{language}' is unknown{closest(language, _EXTENSIONS)}")
+    if configuration.get("dynamic"):
+        section.error("configuration", "dynamic blocks are not run yet")
+    if language == "sql":
+        _check_provider(section, configuration.get("data_provider"))
+    executor = section.get("executor_type")
+    if executor not in (None, "local_python", "local_python_force"):
+        section.warning(
+            "executor_type", f"the executor '{executor}' is not used; the block runs in a local worker"
+        )
+    return section.findings.error_count == before
+
+
+def _check_provider(section: Section, provider: Any) -> None:
+    if provider in (None, *_SQL_PROVIDERS):
+        return
+    if provider in _LATER_PROVIDERS:
+        section.error("configuration", f"SQL on '{provider}' is not run yet; {listed(_SQL_PROVIDERS)} are")
+    else:
+        section.error(
+            "configuration", f"the data_provider {provider!r} is unknown (known: {listed(_SQL_PROVIDERS)})"
+        )
+
+
+# --- where the code is ------------------------------------------------------------------------------
+
+
+def _code_path(
+    item: _Declared, configuration: Mapping[str, Any], siblings: Mapping[str, _Declared], sources: Sources
+) -> str | None:
+    candidates = list(_candidates(item, configuration, siblings))
+    for path in candidates:
+        if sources.exists(path):
+            return path
+    wanted = candidates[-1] if candidates else ""
+    item.section.findings.error(
+        item.section.line(),
+        f"{item.section.what}: its code is missing; write it to {wanted}, or remove the block",
+    )
+    return None
+
+
+def _candidates(
+    item: _Declared, configuration: Mapping[str, Any], siblings: Mapping[str, _Declared]
+) -> Iterator[str]:
+    """Yield where the code may be, the strongest wish first and the default place last."""
+    source = configuration.get("file_source")
+    given = (source.get("path") if isinstance(source, Mapping) else None, configuration.get("file_path"))
+    replicated = item.section.text("replicated_block")
+    if replicated:
+        original = siblings.get(replicated)
+        kind, language = (original.type, original.language) if original else (item.type, item.language)
+        yield _default_path(replicated, kind, language)
+    for path in given:
+        if isinstance(path, str) and path:
+            yield from _places(path, item.section)
+    yield _default_path(item.name, item.type, item.language)
+
+
+def _default_path(name: str, kind: str, language: str) -> str:
+    folder = next((item.folder for item in BlockType if item.value == kind), kind)
+    extension = _EXTENSIONS.get(language, "py")
+    return f"{folder}/{name}" if name.endswith(f".{extension}") else f"{folder}/{name}.{extension}"
+
+
+def _places(path: str, section: Section) -> Iterator[str]:
+    """Yield what a declared path may mean: in the project, with the project's folder in front, beside it."""
+    pure = PurePosixPath(path.replace("\\", "/"))
+    if ".." in pure.parts:
+        section.error("configuration", f"the path {path!r} leads out of the project; write one without '..'")
+        return
+    if pure.is_absolute():
+        return  # from the machine it was written on; the default place is tried
+    yield str(pure)
+    if len(pure.parts) > 1:
+        yield str(PurePosixPath(*pure.parts[1:]))
+        yield f"../{pure}"
+
+
+# --- the order ---------------------------------------------------------------------------------------
+
+
+def _in_order(blocks: Sequence[Block], pipeline: Section) -> tuple[Block, ...]:
+    """Sort upstream before downstream, ties in the order of the file. A cycle is reported once."""
+    names = {block.name for block in blocks}
+    # A block with a problem of its own is not here; its absence must not look like a cycle.
+    waiting = [replace(block, upstream=tuple(up for up in block.upstream if up in names)) for block in blocks]
+    done: dict[str, Block] = {}
+    while waiting:
+        ready = next((block for block in waiting if all(up in done for up in block.upstream)), None)
+        if ready is None:
+            _report_cycle(waiting, set(done), pipeline)
+            break
+        done[ready.name] = ready
+        waiting.remove(ready)
+    return tuple(done.values())
+
+
+def _report_cycle(waiting: Sequence[Block], done: set[str], pipeline: Section) -> None:
+    upstream = {block.name: next(up for up in block.upstream if up not in done) for block in waiting}
+    path = [waiting[0].name]
+    while upstream[path[-1]] not in path:
+        path.append(upstream[path[-1]])
+    cycle = path[path.index(upstream[path[-1]]) :]
+    first = min((block for block in waiting if block.name in cycle), key=lambda block: block.line)
+    start = cycle.index(first.name)
+    around = [*cycle[start:], *cycle[:start], first.name]
+    pipeline.findings.error(
+        first.line,
+        f"the blocks run in a circle: {' <- '.join(around)}; take one of these upstream_blocks away",
+    )

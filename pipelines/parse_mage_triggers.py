@@ -1,0 +1,109 @@
+"""Translates Mage's triggers into ours, so that no other code has to know Mage's names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.model import Trigger, TriggerType
+from pipelines.parse_fields import Section, closest, listed, words
+from pipelines.parse_schedule import check_cron, check_time
+from pipelines.values import plain
+
+_KNOWN_KEYS = words(
+    """
+    name pipeline_uuid schedule_type schedule_interval start_time status last_enabled_at variables
+    sla settings envs description token id created_at updated_at global_data_product_uuid repo_path
+    """
+)
+# Runs happen in Mage's production environment; triggers for others stay asleep.
+_ENVIRONMENT = "prod"
+_INTERVALS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@weekly": "0 0 * * 1",  # Mage's week begins on Monday, cron's @weekly on Sunday
+    "@monthly": "0 0 1 * *",
+}
+_LATER_INTERVALS = ("@once", "@always_on")
+
+
+def read_mage_trigger(pipeline: str, name: str, section: Section) -> Trigger | None:
+    """Return the trigger in our keys; None when it is wrong, or of a kind that is not run."""
+    section.unknown_keys("Mage trigger", _KNOWN_KEYS)
+    kind = section.text("schedule_type")
+    enabled = section.text("status", "inactive") == "active" and _is_for_us(section)
+    if kind == "api":
+        return _build(
+            pipeline, name, section, TriggerType.WEBHOOK, {"verify": _verify(section)}, enabled=enabled
+        )
+    if kind == "time":
+        return _schedule(pipeline, name, section, enabled=enabled)
+    if kind == "event":
+        section.warning(
+            "schedule_type", "Mage keeps what it matches in its database; write it as `type: webhook`"
+        )
+        return None
+    known = ("api", "event", "time")
+    section.error(
+        "schedule_type", f"`schedule_type` '{kind}' is unknown (known: {listed(known)}){closest(kind, known)}"
+    )
+    return None
+
+
+def _schedule(pipeline: str, name: str, section: Section, *, enabled: bool) -> Trigger | None:
+    interval = section.text("schedule_interval")
+    if interval in _LATER_INTERVALS:
+        section.warning(
+            "schedule_interval",
+            f"{interval} is not run; start it by `millrace run`, or write `type: schedule`, `every: 1m`",
+        )
+        return None
+    if not interval:
+        section.error(
+            "schedule_interval", "a time trigger needs a `schedule_interval`, such as '0 5 * * *' or @daily"
+        )
+        return None
+    if interval not in _INTERVALS:
+        check_cron(section, "schedule_interval")
+    spec = {
+        "cron": _INTERVALS.get(interval, interval),
+        "timezone": "UTC",
+        "catch_up": "latest",
+        "start": check_time(section, "start_time"),
+    }
+    return _build(pipeline, name, section, TriggerType.SCHEDULE, spec, enabled=enabled)
+
+
+def _build(
+    pipeline: str, name: str, section: Section, kind: TriggerType, spec: dict[str, Any], *, enabled: bool
+) -> Trigger:
+    settings = section.section("settings", f"{section.what}, settings")
+    if settings.values.get("skip_if_previous_running"):
+        spec["concurrency"] = {"limit": 1, "when_full": "skip"}
+    elif (limit := settings.count("pipeline_run_limit", least=1)) is not None:
+        spec["concurrency"] = {"limit": limit, "when_full": "queue"}
+    spec |= {
+        "variables": plain(section.mapping("variables")) or None,
+        "description": section.text("description") or None,
+        "settings": plain(dict(settings.values)) or None,
+        "sla": section.count("sla"),
+    }
+    return Trigger(
+        pipeline=pipeline,
+        name=name,
+        type=kind,
+        spec={key: value for key, value in spec.items() if value is not None},
+        enabled=enabled,
+        mage=True,
+        file=section.findings.file,
+        line=section.line(),
+    )
+
+
+def _verify(section: Section) -> dict[str, Any]:
+    token = section.text("token")
+    return {"scheme": "token", "secret": token} if token else {"scheme": "token"}
+
+
+def _is_for_us(section: Section) -> bool:
+    environments = section.texts("envs")
+    return not environments or _ENVIRONMENT in environments

@@ -1,0 +1,203 @@
+"""Reads `triggers.yaml`: our own keys here, Mage's translated into ours beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.model import Trigger, TriggerType
+from pipelines.parse_fields import Findings, Section, closest, listed, read_document, words
+from pipelines.parse_mage_triggers import read_mage_trigger
+from pipelines.parse_schedule import check_every, check_schedule, check_time
+from pipelines.parse_templates import TRIGGER_NAMES, check_mapping, check_single, check_template
+from pipelines.parse_verify import read_verify
+from pipelines.values import plain
+
+_COMMON_KEYS = words(
+    """
+    name type schedule_type pipeline_uuid description enabled status paused filter variables
+    execution_date settle concurrency
+    """
+)
+_KEYS: Mapping[TriggerType, frozenset[str]] = {
+    TriggerType.WEBHOOK: words(
+        """
+    path verify key format max_body rate queue_limit body_key
+    """
+    ),
+    TriggerType.SCHEDULE: frozenset(["cron", "every", "timezone", "catch_up", "start"]),
+    TriggerType.SENSOR: frozenset(["sensor", "options", "every", "existing", "timezone"]),
+    TriggerType.EVENT: frozenset(("event", "source")),
+}
+_SENSORS = words(
+    """
+    files gcs_object pubsub_message sql http bigquery python
+    """
+)
+_WHEN_FULL = ("queue", "skip", "cancel_running")
+
+
+@dataclass(frozen=True)
+class TriggersRead:
+    """The triggers of one pipeline. Broken ones are known by name, so that their last good version can stay."""
+
+    good: tuple[Trigger, ...] = ()
+    broken: frozenset[str] = frozenset()
+    is_readable: bool = True  # False when nothing can be said of any trigger in the file
+
+
+def read_triggers(pipeline: str, text: str | None, findings: Findings) -> TriggersRead:
+    """Read the triggers of `pipeline`. One that is wrong stops no other. No text is no triggers."""
+    if text is None:
+        return TriggersRead(is_readable=not findings.error_count)
+    document = read_document(text, findings)
+    if document is None:
+        return TriggersRead(is_readable=False)
+    root = Section(document, (), findings, "the file")
+    root.unknown_keys("triggers file", ("triggers",))
+    good: dict[str, Trigger] = {}
+    broken: set[str] = set()
+    before = findings.error_count
+    for section in root.sections("triggers", "a trigger"):
+        trigger = _trigger(pipeline, section, good, broken)
+        if trigger is not None:
+            good[trigger.name] = trigger
+    has_bad_root = findings.error_count > before and not good and not broken
+    return TriggersRead(tuple(good.values()), frozenset(broken), is_readable=not has_bad_root)
+
+
+def _trigger(
+    pipeline: str, section: Section, good: Mapping[str, Trigger], broken: set[str]
+) -> Trigger | None:
+    findings = section.findings
+    before = findings.error_count
+    name = _name(section)
+    if name in good:
+        section.error(
+            "name", f"the name is taken by the trigger in line {good[name].line}; rename one of them"
+        )
+        return None
+    read = read_mage_trigger if "schedule_type" in section else _read_ours
+    trigger = read(pipeline, name, section)
+    if findings.error_count > before:
+        broken.add(name)
+        return None
+    return trigger
+
+
+def _name(section: Section) -> str:
+    name = section.text("name").strip()
+    if not name:
+        section.error("name", "it has no `name`; give it one")
+        return ""
+    section.what = f"trigger '{name}'"
+    if len(name) > 200 or not name.isprintable():
+        section.error("name", "the name must be printable text of at most 200 characters")
+    return name
+
+
+def _read_ours(pipeline: str, name: str, section: Section) -> Trigger | None:
+    kind = section.text("type")
+    known = [item.value for item in TriggerType]
+    if kind not in known:
+        problem = f"the type '{kind}' is unknown" if kind else "it has no `type`"
+        section.error("type", f"{problem} (known: {listed(known)}){closest(kind, known)}")
+        return None
+    trigger_type = TriggerType(kind)
+    section.unknown_keys(f"{kind} trigger", _COMMON_KEYS | _KEYS[trigger_type])
+    _check_common(section)
+    spec = {key: plain(value) for key, value in section.values.items() if value is not None}
+    spec |= _CHECKS[trigger_type](section, name)
+    return Trigger(
+        pipeline=pipeline,
+        name=name,
+        type=trigger_type,
+        spec={key: value for key, value in spec.items() if value is not None},
+        enabled=section.boolean("enabled", default=True) and section.text("status", "active") == "active",
+        file=section.findings.file,
+        line=section.line(),
+    )
+
+
+def _check_common(section: Section) -> None:
+    check_single(section, "filter", TRIGGER_NAMES)
+    check_mapping(section, "variables", TRIGGER_NAMES)
+    check_template(section, "execution_date", TRIGGER_NAMES)
+    section.boolean("paused", default=False)
+    if section.text("status", "active") not in ("active", "inactive"):
+        section.error("status", "`status` must be active or inactive")
+    if "settle" in section:
+        section.warning("settle", "`settle` is not applied yet; every event starts its own run")
+    if "concurrency" in section:
+        _check_concurrency(section.section("concurrency", f"{section.what}, concurrency"))
+
+
+def _check_concurrency(section: Section) -> None:
+    section.unknown_keys("concurrency", ("limit", "when_full"))
+    section.count("limit", least=1)
+    when_full = section.text("when_full", "queue")
+    if when_full not in _WHEN_FULL:
+        section.error("when_full", f"`when_full` must be one of {', '.join(_WHEN_FULL)}")
+
+
+# Each returns the keys whose normal form differs from what is written; None takes a key away.
+
+
+def _check_webhook(section: Section, name: str) -> dict[str, Any]:
+    path = section.text("path")
+    if path and (not path.startswith("/webhooks/") or ".." in path or any(char in path for char in "?#% \\")):
+        section.error("path", f"`path` must be plain and begin with /webhooks/, not {path!r}")
+    if not path and "/" in name:
+        section.error(
+            "name", "a webhook's name is part of its address; take the '/' out, or give it a `path`"
+        )
+    check_template(section, "key", TRIGGER_NAMES)
+    section.boolean("body_key", default=False)
+    for key in ("max_body", "queue_limit"):
+        section.count(key, least=1)
+    return {"verify": read_verify(section)}
+
+
+def _check_schedule_keys(section: Section, name: str) -> dict[str, Any]:
+    check_schedule(section)
+    start = check_time(section, "start")
+    return {"start": start} if start is not None else {}
+
+
+def _check_sensor(section: Section, name: str) -> dict[str, Any]:
+    sensor = section.text("sensor")
+    if not sensor:
+        section.error("sensor", f"it has no `sensor`; give it one of {listed(_SENSORS)}")
+    elif sensor not in _SENSORS:
+        section.error(
+            "sensor",
+            f"the sensor '{sensor}' is unknown (known: {listed(_SENSORS)}){closest(sensor, _SENSORS)}",
+        )
+    section.mapping("options")
+    check_every(section)
+    return {"existing": _existing(section)}
+
+
+def _existing(section: Section) -> Any:
+    """Return `ignore`, `trigger`, or {"since": <ISO time>}."""
+    value = section.get("existing")
+    if isinstance(value, Mapping) and set(value) == {"since"}:
+        return {"since": check_time(section.section("existing", section.what), "since")}
+    if value not in (None, "ignore", "trigger"):
+        section.error("existing", "`existing` must be ignore, trigger, or `since: <time>`")
+    return value
+
+
+def _check_event(section: Section, name: str) -> dict[str, Any]:
+    if not section.text("event"):
+        section.error("event", "it has no `event`; name the type of event that starts the pipeline")
+    return {}
+
+
+_CHECKS: Mapping[TriggerType, Callable[[Section, str], dict[str, Any]]] = {
+    TriggerType.WEBHOOK: _check_webhook,
+    TriggerType.SCHEDULE: _check_schedule_keys,
+    TriggerType.SENSOR: _check_sensor,
+    TriggerType.EVENT: _check_event,
+}

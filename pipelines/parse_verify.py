@@ -1,0 +1,70 @@
+"""Reads a webhook's `verify`: how it knows that a delivery is authentic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.parse_fields import Section, closest, listed, words
+from pipelines.parse_templates import check_mapping
+from pipelines.templating import is_template
+from pipelines.values import plain
+
+SCHEMES = frozenset(("none", "token", "hmac", "standard_webhooks"))
+_LATER_SCHEMES = words(
+    """
+    basic github stripe slack shopify gitlab twilio google_oidc
+    """
+)
+_FILE_NAMES = frozenset(("env_var", "env", "secret", "mage_secret_var", "json_value"))
+
+
+def read_verify(section: Section) -> str | dict[str, Any] | None:
+    """Return `none`, or the scheme with its options; None when the trigger gets a token of its own."""
+    value = section.get("verify")
+    if value is None:
+        return None
+    if isinstance(value, str):
+        options: dict[str, Any] = {"scheme": value}
+    else:
+        options = section.mapping("verify")
+        check_mapping(section, "verify", _FILE_NAMES)
+    scheme = options.get("scheme")
+    if not _is_known(section, scheme):
+        return None
+    has_secret = options.get("secret") is not None or bool(options.get("secrets"))
+    if scheme == "none":
+        return "none"
+    if scheme == "token" and set(options) == {"scheme"}:
+        return None  # as without `verify`: a token is made, and wanted as a bearer
+    if not has_secret:
+        hint = "{{ secret('...') }}"
+        section.error("verify", f'`verify: {scheme}` needs a `secret` (or `secrets`); write secret: "{hint}"')
+    _warn_of_open_secrets(section, options)
+    return {key: plain(item) for key, item in options.items()}
+
+
+def _is_known(section: Section, scheme: Any) -> bool:
+    if isinstance(scheme, str) and scheme in SCHEMES:
+        return True
+    if scheme in _LATER_SCHEMES:
+        section.error(
+            "verify", f"the verify scheme '{scheme}' is not there yet (there are: {listed(SCHEMES)})"
+        )
+    elif scheme is None:
+        section.error("verify", f"`verify` has no `scheme`; give it one of {listed(SCHEMES)}")
+    else:
+        hint = closest(str(scheme), SCHEMES)
+        section.error(
+            "verify", f"the verify scheme {str(scheme)[:40]!r} is unknown (known: {listed(SCHEMES)}){hint}"
+        )
+    return False
+
+
+def _warn_of_open_secrets(section: Section, options: dict[str, Any]) -> None:
+    several = options.get("secrets")
+    values = [options.get("secret"), *(several if isinstance(several, list) else [])]
+    texts = [value.get("secret") if isinstance(value, dict) else value for value in values]
+    if any(isinstance(text, str) and not is_template(text) for text in texts):
+        section.warning(
+            "verify", "a secret stands in the file as it is; write {{ secret('name') }} in its place"
+        )

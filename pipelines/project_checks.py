@@ -1,0 +1,78 @@
+"""What can only be seen across the pipelines of a project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from pipelines.model import Pipeline, Problem, Severity, Trigger, TriggerType
+from pipelines.parse_fields import closest, listed
+
+_UNKNOWN_KEY = "unknown key "
+
+
+def once_per_key(problems: Iterable[Problem]) -> list[Problem]:
+    """Sort the problems, and leave of each sentence about an unknown key only the first."""
+    told: set[str] = set()
+    kept = []
+    for problem in sorted(set(problems), key=lambda item: (item.file, item.line, item.message)):
+        if problem.message.startswith(_UNKNOWN_KEY):
+            if problem.message in told:
+                continue
+            told.add(problem.message)
+        kept.append(problem)
+    return kept
+
+
+def webhook_path(trigger: Trigger) -> str:
+    """Return the path at which a webhook trigger listens, within its project."""
+    return str(trigger.spec.get("path") or f"/webhooks/{trigger.pipeline}/{trigger.name}")
+
+
+def without_shared_paths(pipelines: Mapping[str, Pipeline]) -> tuple[dict[str, Pipeline], list[Problem]]:
+    """Take every webhook away whose path another one has already, and say so."""
+    owners: dict[str, Trigger] = {}
+    problems = []
+    kept = {}
+    for name, pipeline in sorted(pipelines.items()):
+        good = []
+        for trigger in pipeline.triggers:
+            owner = owners.setdefault(webhook_path(trigger), trigger) if _is_webhook(trigger) else trigger
+            if owner is trigger:
+                good.append(trigger)
+            else:
+                problems.append(_shared_path(trigger, owner))
+        kept[name] = (
+            pipeline if len(good) == len(pipeline.triggers) else replace(pipeline, triggers=tuple(good))
+        )
+    return kept, problems
+
+
+def unknown_profiles(pipelines: Iterable[Pipeline], profiles: Iterable[str]) -> list[Problem]:
+    """Warn of SQL blocks whose profile is not in `io_config.yaml`."""
+    known = set(profiles)
+    problems = []
+    for pipeline in pipelines:
+        for block in pipeline.blocks:
+            profile = block.configuration.get("data_provider_profile")
+            if block.language != "sql" or not isinstance(profile, str) or "{{" in profile or profile in known:
+                continue
+            there = f"it has: {listed(known)}" if known else "it has none"
+            message = (
+                f"block '{block.name}': the profile '{profile}' is not in io_config.yaml ({there})"
+                f"{closest(profile, known)}"
+            )
+            problems.append(Problem(pipeline.file, block.line, Severity.WARNING, message, pipeline.name))
+    return problems
+
+
+def _is_webhook(trigger: Trigger) -> bool:
+    return trigger.type is TriggerType.WEBHOOK
+
+
+def _shared_path(trigger: Trigger, owner: Trigger) -> Problem:
+    message = (
+        f"trigger '{trigger.name}': its path {webhook_path(trigger)} belongs to trigger '{owner.name}' of pipeline "
+        f"'{owner.pipeline}' ({owner.file}:{owner.line}); give it another `path`"
+    )
+    return Problem(trigger.file, trigger.line, Severity.ERROR, message, trigger.pipeline)
