@@ -10,6 +10,7 @@ import structlog
 
 from pipelines.project import Project
 from service.errors import NotFound, SettingsError
+from service.settings import require_folder
 
 logger = structlog.get_logger(__name__)
 
@@ -31,7 +32,8 @@ class Projects:
         self._projects: dict[str, Project] = {}
         self._version = 1
         for root in roots:
-            self._add(_load(root))
+            require_folder(root)
+            self._add(Project.load(root))
 
     def _add(self, project: Project) -> None:
         twin = self._projects.get(project.name)
@@ -104,9 +106,3 @@ class ProjectsWatch:
             except Exception:
                 # A file system that fails for a moment must not end the watch; the last good version stays.
                 logger.exception("could not refresh the projects")
-
-
-def _load(root: Path) -> Project:
-    if not root.is_dir():
-        raise SettingsError(f"there is no project folder {root}; name one by --project or MILLRACE_PROJECT")
-    return Project.load(root)

@@ -238,6 +238,12 @@ def load_settings(**chosen: Any) -> Settings:
         raise SettingsError("; ".join(problems)) from None  # the cause shows values, which may be secret
 
 
+def require_folder(project: Path) -> None:
+    """Raise SettingsError when there is no such project folder."""
+    if not project.is_dir():
+        raise SettingsError(f"there is no project folder {project}; name one by --project")
+
+
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Return the names in `environ` that look like settings and are none: most likely misspelt."""
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}

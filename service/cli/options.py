@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from service.settings import Settings, load_settings
+from service.settings import Settings, load_settings, require_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,4 +75,7 @@ class Moment(click.ParamType[datetime]):
 
 def settings_of(projects: tuple[Path, ...], **chosen: Any) -> Settings:
     """Return the settings of a command that was given these `--project` options."""
-    return load_settings(project=projects or None, **chosen)
+    settings = load_settings(project=projects or None, **chosen)
+    for project in settings.project:
+        require_folder(project)
+    return settings

@@ -20,6 +20,7 @@ _STYLES = {
     "queued": "blue",
     "waiting": "yellow",
     "held": "yellow",
+    "paused": "yellow",
     "failed": "bold red",
     "mapping_failed": "bold red",
     "quarantined": "bold red",
