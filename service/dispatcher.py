@@ -1,0 +1,219 @@
+"""Takes what happened, has it matched, and records it: event, matches and runs in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+
+import structlog
+
+from pipelines.secrets import Secrets
+from sensors.event import Event
+from service.admission import Admission
+from service.catalog import Catalog
+from service.clock import Clock
+from service.decisions import Circumstances, Interval, decide
+from service.doors import Door, token_digest
+from service.errors import Closed, QueueFull
+from service.planning import Arrival, Moment, event_of, plan_baseline, plan_delivery, plan_event
+from service.projects import Projects
+from service.refusals import Cause, Refused
+from service.rendering import Rendering
+from service.store import events, refusals, triggers
+from service.store.refusals import NewRefusal
+from service.store.session import Commit, Database, GroupCommit, Transaction
+from service.store.values import NewEvent, NewMatch, Recorded, StoredEvent
+from service.store.wakeups import WakeUps
+from service.trigger_states import States, TriggerStates
+from service.triggers import CompiledTrigger, StateKey, TriggerKey
+from service.verify.base import Signed, Unverified
+
+logger = structlog.get_logger(__name__)
+
+MAX_REFUSALS_WAITING = 200  # a flood of bad deliveries must not keep the writer from good ones
+BUSY_RETRY_SECONDS = 2
+QUEUE_FULL_RETRY_SECONDS = 5
+BROKEN_RETRY_SECONDS = 30
+RELEASE_PAGE = 100
+
+
+class Dispatcher:
+    """The room that every event passes. One per process, shared by its threads."""
+
+    def __init__(
+        self,
+        database: Database,
+        projects: Projects,
+        clock: Clock,
+        *,
+        wakeups: WakeUps,
+        environ: Mapping[str, str],
+        secrets: Secrets,
+        max_body_bytes: int,
+    ) -> None:
+        self._database = database
+        self._projects = projects
+        self._clock = clock
+        self._wakeups = wakeups
+        self._admission = Admission()
+        self._states = TriggerStates(database, limited=self._limited)
+        self._catalog = Catalog(
+            projects,
+            rendering=Rendering(environ, secrets),
+            token_of=lambda compiled: self._states.token_of(*compiled.state_key),
+            max_body_bytes=max_body_bytes,
+        )
+        self._accepts: GroupCommit[NewEvent, Recorded] = GroupCommit(database, Commit.ACCEPT, events.record)
+        self._refuses: GroupCommit[NewRefusal, None] = GroupCommit(
+            database, Commit.REFUSE, refusals.record, max_queue=MAX_REFUSALS_WAITING
+        )
+
+    def start(self) -> None:
+        """Begin to listen and to write. Not before a fork."""
+        self._wakeups.subscribe(self._states.on_wake)
+        self._accepts.start()
+        self._refuses.start()
+
+    def stop(self) -> None:
+        """Take nothing new, and return when all that was taken is committed."""
+        self._accepts.close()
+        self._refuses.close()
+
+    def now(self) -> datetime:
+        return self._clock()
+
+    # Webhooks
+
+    def door(self, project: str | None, address: str) -> Door | None:
+        """Return the enabled webhook at an address such as `/webhooks/taxi/landed`.
+
+        Without a project the default one is meant.
+        """
+        name = self._projects.default.name if project is None else project
+        return self._catalog.current().doors.get((name, address))
+
+    def mage_door(self, token: str) -> Door | None:
+        """Return the webhook of Mage's `triggers.yaml` that has this token."""
+        return self._catalog.current().mage_doors.get(token_digest(token))
+
+    def accept(self, door: Door, arrival: Arrival) -> Future[Recorded]:
+        """Take a delivery. The future completes once it is committed; until then nothing may be acknowledged.
+
+        Raises Refused. The future fails with StoreUnavailable or CommitUnknown.
+        """
+        now = self._clock()
+        try:
+            self._verify(door, arrival, now)
+            states = self._states.current()
+            self._admit(door, states)
+            future = self._submit(plan_delivery(door, arrival, Moment(now, states.paused)))
+        except Refused as refused:
+            self.refuse(door.compiled.project, door.source, refused.reason, arrival.address)
+            raise
+        if door.quota.queued_runs is not None:
+            states.count_queued(door.compiled.state_key)
+        return future
+
+    def refuse(self, project: str | None, road: str, reason: str, address: str | None) -> None:
+        """Have a refused delivery noted in the ring. Never waits, never fails."""
+        logger.info("delivery refused", road=road, reason=reason, address=address)
+        try:
+            self._refuses.submit(NewRefusal(self._clock(), road, reason, address or "", project))
+        except (QueueFull, Closed):
+            logger.warning("refused delivery was not recorded: too many wait already", road=road)
+
+    # Sensors and clocks
+
+    def triggers(self, project: str) -> Mapping[TriggerKey, CompiledTrigger]:
+        """Return the project's enabled triggers by pipeline and name, as its files have them now."""
+        return self._catalog.current().triggers.get(project, {})
+
+    def plan(
+        self,
+        project: str,
+        event: Event,
+        concerned: Sequence[CompiledTrigger],
+        *,
+        interval: Interval | None = None,
+    ) -> NewEvent:
+        """Decide what the event starts. Writes nothing."""
+        return plan_event(project, event, concerned, self._moment(interval))
+
+    def plan_baseline(self, project: str, event: Event) -> NewEvent:
+        """Plan an event that was there at a sensor's first sight and is to start nothing."""
+        return plan_baseline(project, event, self._moment())
+
+    def record_page(self, tx: Transaction, planned: Sequence[NewEvent]) -> list[Recorded | Exception]:
+        """Record planned events in the caller's transaction, each with an answer in its place."""
+        return events.record(tx, planned)
+
+    # Held events
+
+    def release(self, project: str, pipeline: str, trigger: str) -> int:
+        """Resume a trigger and let its held events go, oldest first. Return how many there were."""
+        self._database.write(Commit.TRIGGER, lambda tx: triggers.resume(tx, project, pipeline, trigger))
+        return self._let_go((project, pipeline, trigger))
+
+    def release_left_over(self) -> int:
+        """Let go what was held for triggers that are not paused: by a process that saw the resume late.
+
+        To be called now and then.
+        """
+        with self._database.read() as connection:
+            holding = triggers.holding(connection)
+            paused = triggers.paused(connection)
+        return sum(self._let_go(key) for key in sorted(holding - paused))
+
+    def _let_go(self, key: StateKey) -> int:
+        project, pipeline, trigger = key
+        compiled = self.triggers(project).get((pipeline, trigger))
+        if compiled is None or compiled.is_paused_by_file:
+            return 0  # broken, gone, or held by choice: the events stay visible
+        now = self._clock()
+
+        def decided(stored: StoredEvent) -> NewMatch:
+            return decide(compiled, event_of(stored), Circumstances(stored.id, now))
+
+        released = 0
+        while page := self._database.write(
+            Commit.TRIGGER,
+            lambda tx: events.release_held(tx, project, pipeline, trigger, decided, limit=RELEASE_PAGE),
+        ):
+            released += page
+        return released
+
+    # Steps
+
+    def _verify(self, door: Door, arrival: Arrival, now: datetime) -> None:
+        if door.fault is not None or door.scheme is None:
+            raise Refused(Cause.BROKEN, door.fault or "", retry_after=BROKEN_RETRY_SECONDS)
+        signed = Signed(arrival.body, arrival.headers, arrival.url, arrival.query, arrival.address)
+        try:
+            door.scheme.verify(signed, now)
+        except Unverified as unverified:
+            raise Refused(Cause.UNVERIFIED, str(unverified)) from None
+
+    def _admit(self, door: Door, states: States) -> None:
+        # After the signature: whoever cannot sign must not be able to use up a sender's rate.
+        wait = self._admission.over_rate(door.quota, f"{door.compiled.project}/{door.source}")
+        if wait is not None:
+            raise Refused(Cause.OVER_RATE, f"over {door.quota.rate}", retry_after=wait)
+        limit = door.quota.queued_runs
+        if limit is not None and states.queued.get(door.compiled.state_key, 0) >= limit:
+            raise Refused(
+                Cause.QUEUE_FULL, f"{limit} runs wait already", retry_after=QUEUE_FULL_RETRY_SECONDS
+            )
+
+    def _submit(self, planned: NewEvent) -> Future[Recorded]:
+        try:
+            return self._accepts.submit(planned)
+        except (QueueFull, Closed) as error:
+            raise Refused(Cause.BUSY, str(error), retry_after=BUSY_RETRY_SECONDS) from error
+
+    def _moment(self, interval: Interval | None = None) -> Moment:
+        return Moment(self._clock(), self._states.current().paused, interval)
+
+    def _limited(self) -> frozenset[StateKey]:
+        doors = self._catalog.current().doors.values()
+        return frozenset(door.compiled.state_key for door in doors if door.quota.queued_runs is not None)

@@ -1,0 +1,29 @@
+"""Renders the options of triggers: `env_var`, `secret` and their kin, evaluated when the service wires."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.secrets import Secrets
+from pipelines.templating import file_functions, is_template, render_file
+
+
+class Rendering:
+    """Walks plain values and renders the texts in them that hold a template."""
+
+    def __init__(self, environ: Mapping[str, str], secrets: Secrets) -> None:
+        self._functions = file_functions(environ, secrets)
+
+    def tree(self, value: Any, *, file: str) -> Any:
+        """Return `value` with every text rendered. Raises MillraceError naming what is missing."""
+        if isinstance(value, str):
+            return self._text(value, file)
+        if isinstance(value, Mapping):
+            return {name: self.tree(item, file=file) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.tree(item, file=file) for item in value]
+        return value
+
+    def _text(self, text: str, file: str) -> str:
+        return render_file(text, file=file, functions=self._functions) if is_template(text) else text
