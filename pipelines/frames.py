@@ -117,8 +117,8 @@ def _restore(flat: pd.DataFrame, facts: dict[str, Any], rows: int) -> pd.DataFra
 def _index_of(levels: pd.DataFrame, names: list[Any]) -> pd.Index[Any]:
     if levels.shape[1] > 1:
         return pd.MultiIndex.from_frame(levels, names=names)
-    labels: pd.Index[Any] = pd.Index(levels.iloc[:, 0], name=names[0])
-    return labels
+    labels: pd.Index[Any] = pd.Index(levels.iloc[:, 0])
+    return labels.rename(names[0])
 
 
 def _columns(flat: pd.DataFrame, facts: dict[str, Any]) -> tuple[pa.Schema, list[Piece]]:
@@ -128,7 +128,7 @@ def _columns(flat: pd.DataFrame, facts: dict[str, Any]) -> tuple[pa.Schema, list
         kind, piece = _object_column(column, facts) if column.dtype == object else _typed_column(column)
         fields.append(pa.field(name, kind))
         pieces.append(piece)
-    typed = flat.select_dtypes(exclude=[object])
+    typed = flat[[name for name in flat.columns if name not in facts["objects"]]]
     facts["dtypes"] = {name: str(dtype) for name, dtype in typed.dtypes.items() if dtype != "category"}
     # What pandas needs to find its own types again lies in the metadata, which an empty frame has as well.
     pandas_facts = pa.Schema.from_pandas(typed.iloc[:0], preserve_index=False).metadata

@@ -16,9 +16,9 @@ _CHAINED_ASSIGNMENT = (
 
 def describe(error: BaseException, root: Path) -> str:
     """Return one sentence: the file and line of the user's code, the exception and its message."""
-    message = _message(error)
     if isinstance(error, BlockCodeError):
-        return message
+        return str(error)  # these say themselves where
+    message = _message(error)
     where = _place(error, root)
     return f"{where}: {message}" if where else message
 
