@@ -6,12 +6,14 @@ import os
 import signal
 import socket
 import threading
+from contextlib import suppress
+from importlib.metadata import version
 
 import structlog
 
 from service import lifeline
 from service.alarm import Alarm
-from service.errors import MillraceServiceError
+from service.errors import StoreError
 from service.maintenance import Maintenance
 from service.projects import ProjectsWatch
 from service.runtime import Runtime, build_dispatcher, build_runtime
@@ -27,6 +29,7 @@ logger = structlog.get_logger(__name__)
 
 # What the engine may take beyond the drain, when nobody is left who would kill it.
 _BEYOND_DRAIN_SECONDS = 5.0
+_VERSION = version("millrace")
 
 
 class Engine:
@@ -37,14 +40,14 @@ class Engine:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self._dispatcher = build_dispatcher(runtime)
         self._worker = Worker(runtime, self.id)
-        self._scheduler = Scheduler(runtime, self._dispatcher)
-        self._watcher = Watcher(runtime, self._dispatcher)
+        self._watcher = Watcher(runtime, self._dispatcher, engine_id=self.id)
+        self._scheduler = Scheduler(runtime, self._dispatcher, self._watcher)
         self._maintenance = Maintenance(runtime)
         self._heart = Heart(runtime, self.id)
         self._watch = ProjectsWatch(
             runtime.projects,
             every_seconds=runtime.settings.refresh_seconds,
-            on_change=(self._scheduler.reconcile, self._watcher.reconcile),
+            on_change=(self._scheduler.reconcile,),
         )
 
     def start(self) -> None:
@@ -52,7 +55,6 @@ class Engine:
         self._dispatcher.start()
         self._worker.start()
         self._scheduler.start()
-        self._watcher.start()
         self._maintenance.start()
         self._watch.start()
         self._heart.start()  # last: it says that this engine works
@@ -88,16 +90,21 @@ class Heart:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
+        with suppress(StoreError):  # a store that is gone has to find out by itself
+            self._runtime.database.write(Commit.ENGINE, lambda tx: engines.leave(tx, self._engine_id))
 
     def _beat_on(self) -> None:
         while not self._stopping.wait(self._runtime.settings.renew_seconds):
             try:
                 self._beat()
-            except MillraceServiceError as error:
+            except StoreError as error:
                 logger.warning("could not show that this engine lives", error=str(error))
 
     def _beat(self) -> None:
-        self._runtime.database.write(Commit.ENGINE, lambda tx: engines.beat(tx, self._engine_id))
+        slots = self._runtime.settings.slots
+        self._runtime.database.write(
+            Commit.ENGINE, lambda tx: engines.beat(tx, self._engine_id, slots=slots, version=_VERSION)
+        )
 
 
 def serve_engine(settings: Settings, lifeline_end: int | None) -> None:

@@ -1,0 +1,352 @@
+"""The command line as a user has it: each command is a real process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parts.service import MILLRACE, clean_environment, run_millrace
+
+Completed = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project made by `init`, with one run. Tests that share it only add to it."""
+    folder = tmp_path_factory.mktemp("cli")
+    assert run_millrace("init", "shop", cwd=folder).returncode == 0
+    ran = run_millrace("run", "hello", cwd=folder / "shop")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return folder / "shop"
+
+
+@pytest.fixture
+def millrace(shop: Path) -> Callable[..., Completed]:
+    return lambda *arguments, **options: run_millrace(*arguments, cwd=options.pop("cwd", shop), **options)
+
+
+def json_of(completed: Completed) -> Any:
+    assert completed.stdout, completed.stderr
+    return json.loads(completed.stdout)
+
+
+def newest_run(shop: Path) -> dict[str, Any]:
+    run: dict[str, Any] = json_of(run_millrace("runs", "list", "--json", "--limit", "1", cwd=shop))["items"][
+        0
+    ]
+    return run
+
+
+def write_pipeline(project: Path, name: str, source: str, *, more: str = "") -> None:
+    """Add a pipeline of one block."""
+    (project / "pipelines" / name).mkdir(parents=True)
+    (project / "pipelines" / name / "metadata.yaml").write_text(
+        f"name: {name}\ntype: python\n{more}blocks:\n"
+        f"- name: {name}_block\n  type: data_loader\n  language: python\n  upstream_blocks: []\n"
+    )
+    (project / "data_loaders").mkdir(exist_ok=True)
+    (project / "data_loaders" / f"{name}_block.py").write_text(source)
+
+
+@pytest.fixture
+def lone(tmp_path: Path) -> Path:
+    """An empty project of the test's own."""
+    (tmp_path / "lone").mkdir()
+    (tmp_path / "lone" / "metadata.yaml").write_text("name: lone\n")
+    return tmp_path / "lone"
+
+
+def test_help_names_every_command_and_loads_none(millrace: Callable[..., Completed]) -> None:
+    helped = millrace("--help")
+
+    assert helped.returncode == 0
+    for name in ("init", "start", "run", "check", "test", "pipelines", "trigger", "runs", "events", "db"):
+        assert f"  {name} " in helped.stdout
+
+
+def test_unknown_command_is_wrong_use(millrace: Callable[..., Completed]) -> None:
+    refused = millrace("strat")
+
+    assert refused.returncode == 2
+    assert "Commands are init, start" in refused.stderr
+
+
+def test_init_never_overwrites(millrace: Callable[..., Completed], shop: Path) -> None:
+    again = millrace("init")
+
+    assert again.returncode == 2
+    assert "metadata.yaml" in again.stderr
+
+
+def test_run_prints_a_line_per_change_without_a_terminal(millrace: Callable[..., Completed]) -> None:
+    ran = millrace("run", "hello")
+
+    lines = ran.stdout.splitlines()
+    assert lines[0].startswith("run ")
+    assert [line.split(" attempt")[0] for line in lines if "succeeded attempt" in line] == [
+        "block load_orders succeeded",
+        "block sum_per_customer succeeded",
+        "block write_totals succeeded",
+    ]
+    assert lines[-1].startswith("run succeeded took=")
+    assert "\x1b" not in ran.stdout
+
+
+def test_run_takes_variables_and_answers_with_json(millrace: Callable[..., Completed], shop: Path) -> None:
+    ran = millrace("run", "hello", "--json", "--var", 'orders=[{"customer": "Bo", "amount": 4}]')
+
+    run = json_of(ran)
+    assert run["state"] == "succeeded"
+    assert run["variables"]["orders"] == [{"customer": "Bo", "amount": 4}]
+    assert run["blocks"][0]["rows"] == 1
+
+
+def test_run_takes_the_execution_date(millrace: Callable[..., Completed]) -> None:
+    run = json_of(millrace("run", "hello", "--json", "--execution-date", "2024-01-31T05:00+01:00"))
+
+    assert run["execution_date"] == "2024-01-31T04:00:00Z"
+
+
+def test_run_of_one_block_with_its_upstream(millrace: Callable[..., Completed]) -> None:
+    run = json_of(millrace("run", "hello", "--block", "sum_per_customer", "--with-upstream", "--json"))
+
+    assert run["selection"] == ["load_orders", "sum_per_customer"]
+    assert run["state"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("hallo",), "has no pipeline 'hallo'; it has: hello"),
+        (("hello", "--block", "nope"), "has no block 'nope'"),
+        (("hello", "--var", "orders"), "is not KEY=VALUE"),
+        (("hello", "--var", "orders=5"), "orders"),
+        (("hello", "--with-upstream"), "--block"),
+        (("hello", "--execution-date", "yesterday"), "is not an ISO 8601 time"),
+    ],
+)
+def test_wrong_use_of_run_says_what_is_wrong(
+    millrace: Callable[..., Completed], arguments: tuple[str, ...], sentence: str
+) -> None:
+    refused = millrace("run", *arguments)
+
+    assert refused.returncode == 2
+    assert sentence in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_failed_run_exits_with_1_and_says_how_to_retry(lone: Path) -> None:
+    write_pipeline(
+        lone,
+        "broken",
+        "from pipelines import data_loader\n\n@data_loader\ndef load(**_):\n    raise OSError('no table')\n",
+    )
+
+    failed = run_millrace("run", "broken", cwd=lone)
+
+    assert failed.returncode == 1
+    assert "block broken_block failed" in failed.stdout
+    assert "no table" in failed.stdout
+    assert "millrace runs retry " in failed.stderr
+
+
+def test_runs_can_be_listed_shown_and_watched(millrace: Callable[..., Completed], shop: Path) -> None:
+    run_id = newest_run(shop)["id"]
+
+    assert run_id in millrace("runs", "list").stdout
+    assert "sum_per_customer" in millrace("runs", "show", run_id).stdout
+    assert millrace("runs", "watch", run_id).stdout.splitlines()[-1].startswith("run succeeded")
+
+
+def test_runs_are_listed_by_pages(millrace: Callable[..., Completed], shop: Path) -> None:
+    first = json_of(millrace("runs", "list", "--json", "--limit", "1"))
+    second = json_of(millrace("runs", "list", "--json", "--cursor", first["items"][0]["id"]))
+
+    assert first["next"] in (first["items"][0]["id"], None)
+    assert first["items"][0]["id"] not in [run["id"] for run in second["items"]]
+
+
+def test_log_of_a_run_names_its_block(millrace: Callable[..., Completed], shop: Path) -> None:
+    run_id = newest_run(shop)["id"]
+
+    lines = [
+        json.loads(line)
+        for line in millrace("runs", "logs", run_id, "--json", "--block", "write_totals").stdout.splitlines()
+    ]
+
+    assert any("out/totals.csv" in line["text"] for line in lines)
+
+
+def test_unknown_run_is_wrong_use(millrace: Callable[..., Completed]) -> None:
+    refused = millrace("runs", "show", "0190163d-8694-739b-aea5-966c26f8ad91")
+
+    assert refused.returncode == 2
+    assert "there is no run" in refused.stderr
+
+
+def test_finished_run_cannot_be_cancelled(millrace: Callable[..., Completed], shop: Path) -> None:
+    refused = millrace("runs", "cancel", newest_run(shop)["id"])
+
+    assert refused.returncode == 1
+    assert "it is succeeded" in refused.stderr
+
+
+def test_check_json_has_the_documented_shape(lone: Path) -> None:
+    write_pipeline(
+        lone, "good", "from pipelines import data_loader\n\n@data_loader\ndef load(**_):\n    return 1\n"
+    )
+    write_pipeline(lone, "bad", "def load(:\n")
+
+    checked = run_millrace("check", "--json", cwd=lone)
+
+    report = json_of(checked)
+    assert checked.returncode == 1
+    assert {line["name"]: line["ok"] for line in report["pipelines"]} == {"good": True, "bad": False}
+    problem = next(problem for problem in report["problems"] if problem["severity"] == "error")
+    assert problem["file"] == "data_loaders/bad_block.py"
+    assert problem["line"] == 1
+    assert problem["message"]
+
+
+def test_check_of_a_good_project_exits_with_0(millrace: Callable[..., Completed]) -> None:
+    checked = millrace("check")
+
+    assert checked.returncode == 0
+    assert "1 of 1 pipelines can run" in checked.stdout
+
+
+def test_test_reports_tests_and_leaves_no_state(tmp_path: Path) -> None:
+    run_millrace("init", "fresh", cwd=tmp_path)
+
+    tested = run_millrace("test", cwd=tmp_path / "fresh")
+
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert "1 of 1 pipelines passed" in tested.stdout
+    assert not (tmp_path / "fresh" / ".millrace").exists()
+    assert not (tmp_path / "fresh" / "out").exists()  # the exporter was left out
+
+
+def test_test_exits_with_1_when_a_test_fails(lone: Path) -> None:
+    write_pipeline(
+        lone,
+        "tested",
+        "from pipelines import data_loader, test\n\n@data_loader\ndef load(**_):\n    return 1\n\n"
+        "@test\ndef is_two(output):\n    assert output == 2, 'it is not two'\n",
+    )
+
+    tested = run_millrace("test", "tested", cwd=lone)
+
+    assert tested.returncode == 1
+    assert "it is not two" in tested.stdout
+
+
+def test_pipelines_show_documents_inputs_and_webhooks(millrace: Callable[..., Completed]) -> None:
+    shown = millrace("pipelines", "show", "hello").stdout
+
+    assert "orders" in shown
+    assert "/webhooks/hello/orders" in shown
+    assert "Authorization: Bearer" in shown
+
+
+def test_token_of_a_webhook_stays_the_same(millrace: Callable[..., Completed]) -> None:
+    tokens = [
+        json_of(millrace("pipelines", "show", "hello", "--json"))["triggers"][0]["token"] for _ in range(2)
+    ]
+
+    assert tokens[0] == tokens[1]
+    assert len(tokens[0]) >= 32
+
+
+def test_trigger_is_paused_and_resumed_with_its_held_event(millrace: Callable[..., Completed]) -> None:
+    data = '{"orders": [{"customer": "Ada", "amount": 1}]}'
+    assert millrace("trigger", "pause", "orders").returncode == 0
+
+    held = json_of(millrace("trigger", "fire", "hello/orders", "--data", data, "--json"))
+    assert held["outcome"] == "held"
+    assert "paused" in millrace("trigger", "list").stdout
+
+    resumed = json_of(millrace("trigger", "resume", "orders", "--json"))
+    assert resumed["released"] == 1
+    shown = json_of(millrace("events", "show", held["event_id"], "--json"))
+    assert shown["outcome"] == "ran"
+    assert len(shown["run_ids"]) == 1
+
+
+def test_fired_event_starts_nothing_twice(millrace: Callable[..., Completed]) -> None:
+    fire = ("trigger", "fire", "orders", "--key", "same", "--data", '{"orders": []}', "--json")
+
+    first, second = json_of(millrace(*fire)), json_of(millrace(*fire))
+
+    assert second == {**first, "duplicate": True}
+
+
+def test_events_are_listed(millrace: Callable[..., Completed]) -> None:
+    fired = json_of(millrace("trigger", "fire", "orders", "--data", '{"orders": []}', "--json"))
+
+    assert fired["event_id"] in millrace("events", "list").stdout
+
+
+def test_next_times_of_a_schedule(lone: Path) -> None:
+    write_pipeline(
+        lone, "good", "from pipelines import data_loader\n\n@data_loader\ndef load(**_):\n    return 1\n"
+    )
+    (lone / "pipelines" / "good" / "triggers.yaml").write_text(
+        'triggers:\n- name: nightly\n  type: schedule\n  cron: "0 5 * * *"\n  timezone: Europe/Berlin\n'
+    )
+
+    shown = run_millrace("trigger", "next", "nightly", "-n", "2", "--after", "2024-03-30", cwd=lone)
+
+    assert shown.stdout.splitlines() == ["2024-03-30T04:00:00Z", "2024-03-31T03:00:00Z"]
+
+
+def test_db_tells_its_state_and_migrates_again_without_harm(millrace: Callable[..., Completed]) -> None:
+    assert millrace("db", "migrate").returncode == 0
+
+    status = json_of(millrace("db", "status", "--json"))
+
+    assert status["runs"]["succeeded"] >= 1
+
+
+def test_db_prune_deletes_nothing_that_is_young(millrace: Callable[..., Completed], shop: Path) -> None:
+    run_id = newest_run(shop)["id"]
+
+    assert millrace("db", "prune").returncode == 0
+    assert millrace("runs", "show", run_id).returncode == 0
+
+
+def test_wrong_setting_names_its_variable(millrace: Callable[..., Completed]) -> None:
+    refused = millrace("db", "status", environ={"MILLRACE_SLOTS": "many"})
+
+    assert refused.returncode == 2
+    assert "MILLRACE_SLOTS" in refused.stderr
+
+
+def test_unreachable_store_is_one_sentence_without_its_password(millrace: Callable[..., Completed]) -> None:
+    url = "postgresql://me:hush@127.0.0.1:1/db"
+
+    failed = millrace("db", "status", environ={"MILLRACE_DATABASE_URL": url})
+
+    assert failed.returncode == 1
+    assert "not available" in failed.stderr
+    assert "hush" not in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_reader_that_stops_early_is_no_error(shop: Path) -> None:
+    piped = subprocess.run(
+        f"{' '.join(MILLRACE)} pipelines list --json | head -c 1",
+        shell=True,
+        cwd=shop,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert piped.stderr == ""
