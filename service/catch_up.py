@@ -1,4 +1,4 @@
-"""What becomes of the ticks of a schedule that are due: pure, so that years of them can be tried in a moment."""
+"""What becomes of the due ticks of a schedule: pure, so that years of them can be tried in a moment."""
 
 from __future__ import annotations
 

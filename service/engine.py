@@ -29,7 +29,6 @@ logger = structlog.get_logger(__name__)
 
 # What the engine may take beyond the drain, when nobody is left who would kill it.
 _BEYOND_DRAIN_SECONDS = 5.0
-_VERSION = version("millrace")
 
 
 class Engine:
@@ -64,7 +63,6 @@ class Engine:
         """Start nothing new, let running blocks end within the drain, and give back the rest."""
         self._watch.stop()
         self._scheduler.stop()
-        self._watcher.stop()
         self._maintenance.stop()
         self._worker.stop()
         self._dispatcher.stop()
@@ -79,6 +77,7 @@ class Heart:
     def __init__(self, runtime: Runtime, engine_id: str) -> None:
         self._runtime = runtime
         self._engine_id = engine_id
+        self._version = version("millrace")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="heart", daemon=True)
 
@@ -103,7 +102,7 @@ class Heart:
     def _beat(self) -> None:
         slots = self._runtime.settings.slots
         self._runtime.database.write(
-            Commit.ENGINE, lambda tx: engines.beat(tx, self._engine_id, slots=slots, version=_VERSION)
+            Commit.ENGINE, lambda tx: engines.beat(tx, self._engine_id, slots=slots, version=self._version)
         )
 
 

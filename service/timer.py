@@ -91,10 +91,11 @@ class Timer:
             for name in new:
                 self._add(self._scheduler, jobs[name])
 
-    def call_again(self, job: Job, delay: timedelta) -> None:
+    def call_again(self, name: str, delay: timedelta) -> None:
         """Call a job once more after `delay`, beside its timetable. The last wish of a job counts."""
         with self._lock:
-            if self._scheduler is None or job.name not in self._jobs:
+            job = self._jobs.get(name)
+            if self._scheduler is None or job is None:
                 return
             self._scheduler.add_job(
                 job.call,

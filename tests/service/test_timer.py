@@ -73,7 +73,7 @@ def test_job_can_ask_to_be_called_again(timer: Timer) -> None:
     timer.reconcile({"a": again})
     wait_for(lambda: len(calls) == 1)
 
-    timer.call_again(again, timedelta(seconds=0.05))
+    timer.call_again("a", timedelta(seconds=0.05))
 
     wait_for(lambda: len(calls) == 2)
 
