@@ -50,7 +50,7 @@ class Web:
         self._runtime.close()
 
 
-class WebServer(BaseApplication):
+class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """Our application as gunicorn wants it, on a socket that is already listening."""
 
     def __init__(self, settings: Settings, listener: socket.socket, lifeline_end: int | None) -> None:
@@ -97,7 +97,7 @@ class WebServer(BaseApplication):
             self._web.stop()
 
 
-class _Master(Arbiter):
+class _Master(Arbiter):  # type: ignore[misc]
     """gunicorn's master, which also stops when the supervisor is gone."""
 
     def __init__(self, application: WebServer, lifeline_end: int | None) -> None:
@@ -111,7 +111,7 @@ class _Master(Arbiter):
         super().manage_workers()
 
 
-class _SharedLog(GunicornLogger):
+class _SharedLog(GunicornLogger):  # type: ignore[misc]
     """Sends gunicorn's messages to our log instead of to handlers of its own."""
 
     def setup(self, cfg: Any) -> None:

@@ -7,7 +7,7 @@ from pipelines import test, transformer
 
 @transformer
 def sum_per_customer(orders: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    return orders.groupby("customer", as_index=False)["amount"].sum()
+    return orders.groupby("customer", as_index=False)[["amount"]].sum()
 
 
 @test
