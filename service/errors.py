@@ -1,5 +1,7 @@
 """What can go wrong in the service: a small family, each built from the facts its message names."""
 
+# ruff: noqa: N818 - the names say what happened, as sentences do; "Error" would add nothing
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -26,11 +28,11 @@ class StoreUnavailable(StoreError):
 
 
 class CommitUnknown(StoreError):
-    """The connection broke during a commit: it may have happened or not. Repeating is safe where a key decides."""
+    """The connection broke during a commit: it may have happened or not. Repeat it where a key decides."""
 
     def __init__(self, store: str, commit: str) -> None:
         super().__init__(
-            f"the connection to {store} broke during the commit {commit!r}; whether it happened is not known. "
+            f"the connection to {store} broke during the commit {commit!r}; whether it was made is unknown. "
             "Send the same request again: its key keeps it from happening twice"
         )
         self.store = store
@@ -42,8 +44,8 @@ class StoreVersionError(StoreError):
 
     def __init__(self, store: str, found: str, known: str) -> None:
         super().__init__(
-            f"the store {store} has schema version {found!r}, which this Millrace (schema {known!r}) does not know. "
-            "Install the version of Millrace that wrote it, or a newer one"
+            f"the store {store} has schema version {found!r}, which this Millrace ({known!r}) "
+            "does not know. Install the version of Millrace that wrote it, or a newer one"
         )
         self.found = found
         self.known = known
@@ -92,6 +94,14 @@ class WrongState(MillraceServiceError):
         self.kind = kind
         self.ident = ident
         self.state = state
+
+
+class ClaimLost(MillraceServiceError):
+    """Somebody else holds the claim by now; what was done under the old one must not be committed."""
+
+    def __init__(self, kind: str, ident: str) -> None:
+        super().__init__(f"the claim on {kind} {ident!r} was lost: it lapsed, and another engine took over")
+        self.ident = ident
 
 
 class IdempotencyConflict(MillraceServiceError):

@@ -212,17 +212,10 @@ def _candidates(
 
 
 def _admitted(tx: Transaction, rows: Sequence[AnyRow], free: int) -> list[AnyRow]:
-    limited = [row.id for row in rows if row.limits]
-    if not limited:
+    if not any(row.limits for row in rows):
         return list(rows[:free])
-    # The free runs come in the order of the queue, so the limited ones among them cannot take every slot twice.
-    chosen: list[AnyRow] = []
-    for row in rows:
-        if len(chosen) == free:
-            break
-        if not row.limits or limits.admit(tx, [row.id]):
-            chosen.append(row)
-    return chosen
+    admitted = limits.admit(tx, [row.id for row in rows], most=free)
+    return [row for row in rows if row.id in admitted]
 
 
 def _take(tx: Transaction, rows: Sequence[AnyRow], lease: _Lease, pin: PinRun) -> list[ClaimedRun]:

@@ -89,7 +89,7 @@ class Database:
             raise self._translated(error) from error
 
     def write(self, commit: Commit, work: Callable[[Transaction], Result]) -> Result:
-        """Run `work` in a transaction and commit it. After a lost race it is begun anew; `work` may run twice.
+        """Run `work` in a transaction and commit it. After a lost race it is begun anew: it may run twice.
 
         Raises StoreUnavailable when nothing was written, CommitUnknown when nobody can tell.
         """

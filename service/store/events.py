@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,15 +11,17 @@ from typing import Any
 from sqlalchemy import bindparam, func, insert, select
 
 from service.store.database import Transaction
+from service.store.erasure import forget
 from service.store.event_reading import get, listing, raw_of
 from service.store.faults import is_fault_of_values
+from service.store.held import held, release_held
 from service.store.keys import Digester
 from service.store.run_rows import insert_runs
 from service.store.statements import insert_if_absent
-from service.store.tables import deliveries, event_keys, events, matches, runs
+from service.store.tables import deliveries, event_keys, events, matches
 from service.store.values import NewEvent, Outcome, Recorded, Verdict
 
-__all__ = ["get", "listing", "raw_of", "record"]
+__all__ = ["forget", "get", "held", "listing", "raw_of", "record", "release_held"]
 
 _INSERT_KEYS = insert_if_absent(event_keys, event_keys.c.digest)
 _INSERT_EVENTS = insert(events)
@@ -28,6 +31,7 @@ _ORIGINALS = (
     select(
         event_keys.c.digest,
         event_keys.c.event_id,
+        event_keys.c.run_ids,
         func.coalesce(events.c.outcome, event_keys.c.outcome).label("outcome"),
         events.c.reason,
     )
@@ -38,11 +42,6 @@ _MATCHED_RUNS = (
     select(matches.c.event_id, matches.c.run_id)
     .where(matches.c.event_id.in_(bindparam("event_ids", expanding=True)), matches.c.run_id.is_not(None))
     .order_by(matches.c.event_id, matches.c.position)
-)
-_STARTED_RUNS = (
-    select(runs.c.event_id, runs.c.id)
-    .where(runs.c.event_id.in_(bindparam("event_ids", expanding=True)))
-    .order_by(runs.c.id)
 )
 
 
@@ -182,26 +181,24 @@ def _repeats(tx: Transaction, repeats: Sequence[_Arrival]) -> dict[int, Recorded
         return {}
     digests = list({arrival.digest for arrival in repeats})
     originals = {bytes(row.digest): row for row in tx.connection.execute(_ORIGINALS, {"digests": digests})}
-    run_ids = _run_ids(tx, [row.event_id for row in originals.values()])
+    run_ids = _run_ids(tx, [row.event_id for row in originals.values() if row.run_ids is None])
     answers = {}
     for arrival in repeats:
         row = originals[arrival.digest]
         answers[arrival.place] = Recorded(
             row.event_id,
             Outcome(row.outcome),
-            tuple(run_ids[row.event_id]),
+            tuple(row.run_ids or run_ids.get(row.event_id, ())),
             duplicate=True,
             reason=row.reason,
         )
     return answers
 
 
-def _run_ids(tx: Transaction, event_ids: Sequence[str]) -> dict[str, dict[str, None]]:
-    """Return the runs of each event: by its matches, and, where those are pruned, by the runs themselves."""
-    found: dict[str, dict[str, None]] = {event_id: {} for event_id in event_ids}
-    for statement in (_MATCHED_RUNS, _STARTED_RUNS):
-        for event_id, run_id in tx.connection.execute(statement, {"event_ids": list(event_ids)}):
-            found[event_id][run_id] = None
+def _run_ids(tx: Transaction, event_ids: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for event_id, run_id in tx.connection.execute(_MATCHED_RUNS, {"event_ids": list(event_ids)}):
+        found[event_id].append(run_id)
     return found
 
 

@@ -78,14 +78,15 @@ class _Need:
     held: bool
 
 
-def admit(tx: Transaction, run_ids: Sequence[str]) -> set[str]:
-    """Take the limits of runs that are about to be claimed. Park those that must wait; return the others.
+def admit(tx: Transaction, run_ids: Sequence[str], *, most: int) -> set[str]:
+    """Take the limits of up to `most` runs that are about to be claimed, and return these; park who must wait.
 
-    The caller has locked the runs, and names them in the order in which they may start.
+    The caller has locked the runs, and names them in the order in which they may start; runs without limits
+    may be among them.
     """
     needs = _needs(tx, run_ids)
     if not needs:
-        return set(run_ids)
+        return set(run_ids[:most])
     locked = _locked(tx, {need.key for wanted in needs.values() for need in wanted})
     held = _held(tx, locked)
     first = {
@@ -94,8 +95,11 @@ def admit(tx: Transaction, run_ids: Sequence[str]) -> set[str]:
         for need in wanted
         if need.maximum == 1
     }
-    admitted, parked = set(), []
+    admitted: set[str] = set()
+    parked = []
     for run_id in run_ids:
+        if len(admitted) == most:
+            break
         full = _first_full(run_id, needs.get(run_id, ()), held, first)
         if full is not None:
             parked.append({"run_id": run_id, "full": full})

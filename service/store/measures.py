@@ -1,4 +1,4 @@
-"""Numbers about the store as a whole, for `/metrics`, `/readyz` and the page."""
+"""Numbers about the store as a whole, for `/metrics`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
+from service.store import engines
 from service.store.runs import counts
-from service.store.tables import engines, events, runs
+from service.store.tables import events, runs
 from service.store.values import Outcome, RunState
 
 
@@ -27,13 +28,8 @@ def measure(connection: Connection) -> Measures:
         runs=counts(connection),
         events=_events_by_outcome(connection),
         oldest_queued_at=_oldest_queued(connection),
-        engine_beats=engine_beats(connection),
+        engine_beats={engine.id: engine.beat_at for engine in engines.listing(connection)},
     )
-
-
-def engine_beats(connection: Connection) -> Mapping[str, datetime]:
-    found = connection.execute(select(engines.c.id, engines.c.beat_at))
-    return {row.id: row.beat_at for row in found}
 
 
 def _events_by_outcome(connection: Connection) -> Mapping[Outcome, int]:

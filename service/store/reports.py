@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BindParameter, bindparam, insert, select, update
@@ -24,7 +23,6 @@ from service.store.values import (
     RunState,
 )
 
-MAX_LOG_BYTES = 20 * 1024 * 1024  # of one run
 _OPEN_BLOCKS = [BlockState.QUEUED, BlockState.RUNNING, BlockState.WAITING]
 
 _RUN_ID: BindParameter[str] = bindparam("the_run")
@@ -90,6 +88,17 @@ _COUNT_LOGS = (
 _INSERT_LOGS = insert(run_logs)
 
 
+@dataclass(frozen=True, slots=True)
+class LogCap:
+    """How much log a run may leave; the line that would pass it becomes a notice, later ones are dropped."""
+
+    lines: int = 50_000
+    bytes: int = 20 * 1024 * 1024
+
+
+DEFAULT_LOG_CAP = LogCap()
+
+
 @dataclass(slots=True)
 class _Step:
     """Reports that can be written together: of each block at most one start, followed by one end."""
@@ -141,7 +150,7 @@ class _Batch:
         return self.steps[last + 1]
 
 
-def apply(tx: Transaction, reports: Sequence[Report], *, max_log_bytes: int = MAX_LOG_BYTES) -> list[bool]:
+def apply(tx: Transaction, reports: Sequence[Report], *, log_cap: LogCap = DEFAULT_LOG_CAP) -> list[bool]:
     """Apply reports in their order; False for one whose claim no longer holds.
 
     Notifies "run:<id>" for each run that left its engine, and "queued" where it went back to the queue.
@@ -158,7 +167,7 @@ def apply(tx: Transaction, reports: Sequence[Report], *, max_log_bytes: int = MA
             run.is_running = not isinstance(report, RunEnded)
     for step in batch.steps:
         _write_step(tx, step)
-    _write_logs(tx, batch.lines, held, max_log_bytes)
+    _write_logs(tx, batch.lines, held, log_cap)
     _write_ends(tx, list(batch.ended.values()), held)
     return answers
 
@@ -233,43 +242,44 @@ def _leave_values(end: RunEnded) -> dict[str, Any]:
 
 
 def _write_logs(
-    tx: Transaction, lines: dict[str, list[LogLine]], held: dict[str, _Held], max_log_bytes: int
+    tx: Transaction, lines: dict[str, list[LogLine]], held: dict[str, _Held], cap: LogCap
 ) -> None:
     rows: list[dict[str, Any]] = []
     counts = []
     for run_id, new in sorted(lines.items()):
         run = held[run_id]
-        rows += _log_rows(run_id, run, new, max_log_bytes)
+        rows += _log_rows(run_id, run, new, cap)
         counts.append({"the_run": run_id, "seq": run.log_seq, "size": run.log_bytes})
     if rows:
         tx.connection.execute(_INSERT_LOGS, rows)
         tx.connection.execute(_COUNT_LOGS, counts)
 
 
-def _log_rows(run_id: str, run: _Held, new: Sequence[LogLine], max_bytes: int) -> list[dict[str, Any]]:
-    """Number the lines. The one that would pass the cap becomes a notice, and later ones are dropped."""
+def _log_rows(run_id: str, run: _Held, new: Sequence[LogLine], cap: LogCap) -> list[dict[str, Any]]:
+    """Number the lines as far as the cap allows."""
     rows = []
     for line in new:
-        if run.log_bytes > max_bytes:
+        if run.log_seq > cap.lines or run.log_bytes > cap.bytes:
             break
         run.log_seq += 1
         run.log_bytes += len(line.text) + 1
-        if run.log_bytes > max_bytes:
-            line = _cap_notice(line.at, max_bytes)
-        rows.append(
-            {
-                "run_id": run_id,
-                "seq": run.log_seq,
-                "at": line.at,
-                "level": line.level,
-                "block": line.block,
-                "attempt": line.attempt,
-                "text": line.text,
-            }
-        )
+        is_over = run.log_seq > cap.lines or run.log_bytes > cap.bytes
+        rows.append(_log_row(run_id, run.log_seq, _notice(line) if is_over else line))
     return rows
 
 
-def _cap_notice(at: datetime, max_bytes: int) -> LogLine:
-    text = f"This run has written {max_bytes:,} bytes of log, which is the cap; what follows is not kept."
-    return LogLine(0, at, "warning", text)
+def _log_row(run_id: str, seq: int, line: LogLine) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "seq": seq,
+        "at": line.at,
+        "level": line.level,
+        "block": line.block,
+        "attempt": line.attempt,
+        "text": line.text,
+    }
+
+
+def _notice(line: LogLine) -> LogLine:
+    text = "The log of this run has reached its cap; what follows is not kept."
+    return LogLine(0, line.at, "warning", text)

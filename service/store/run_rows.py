@@ -104,6 +104,7 @@ def _new_row(run: NewRun, at: datetime, idempotency: str | None) -> dict[str, An
         "cancel_requested": False,
         "created_at": at,
         "idempotency": idempotency,
+        "checkpoints_deleted": False,
         "log_seq": 0,
         "log_bytes": 0,
     }

@@ -52,6 +52,7 @@ _QUEUE_AGAIN = (
         state=RunState.QUEUED,
         attempt=runs.c.attempt + 1,
         cancel_requested=False,
+        checkpoints_deleted=False,
         error=None,
         started_at=None,
         finished_at=None,

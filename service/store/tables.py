@@ -40,7 +40,9 @@ event_keys = Table(
     metadata,
     Column("digest", LargeBinary, primary_key=True),
     Column("event_id", Key, nullable=False),
-    Column("outcome", Key),  # filled in when the event itself is pruned
+    # Filled in when the event itself is pruned, so that a late repeat still gets the first answer.
+    Column("outcome", Key),
+    Column("run_ids", Json),
     Column("first_seen", Moment, nullable=False),
     Index("event_keys_by_event", "event_id"),
     sqlite_with_rowid=False,
@@ -143,6 +145,7 @@ runs = Table(
     Column("finished_at", Moment),
     Column("error", Prose),
     Column("idempotency", Key),  # digest of project and the caller's key
+    Column("checkpoints_deleted", Boolean, nullable=False),
     Column("log_seq", RowNumber, nullable=False),
     Column("log_bytes", RowNumber, nullable=False),
     # One run per trigger and event, for ever. NULLs are distinct, so runs by hand are free.
@@ -154,7 +157,11 @@ runs = Table(
     _partial("runs_blocked", "blocked_by", where="blocked_by IS NOT NULL"),
     _partial("runs_leased", "lease_until", where="state = 'running'"),
     _partial("runs_pinned", "pin", where="pin IS NOT NULL"),
-    _partial("runs_finished", "finished_at", where="finished_at IS NOT NULL"),
+    _partial(
+        "runs_with_checkpoints",
+        "finished_at",
+        where="finished_at IS NOT NULL AND checkpoints_deleted = false",
+    ),
     Index("runs_by_idempotency", "idempotency", unique=True),
 )
 
@@ -247,6 +254,7 @@ ticks = Table(
     Column("run_id", Key),
     Column("recorded_at", Moment, nullable=False),
     PrimaryKeyConstraint("project", "pipeline", "trigger", "tick_at"),
+    Index("ticks_by_age", "recorded_at"),
     sqlite_with_rowid=False,
 )
 

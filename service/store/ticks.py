@@ -1,38 +1,22 @@
-"""Ticks of schedules: each once per trigger and moment, as run or as missed. The unique key is the judge."""
+"""Ticks of schedules: each due moment recorded once, whoever of several engines is first."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, select
 
 from service.store.database import Transaction
 from service.store.statements import insert_if_absent
-from service.store.tables import ticks, triggers
+from service.store.tables import ticks
 
-MISSED = "missed"  # the outcome of a tick that nobody ran; all other outcomes are its event's
-
-_INSERT_TICK = insert_if_absent(ticks, ticks.c.tick_at)
-_INSERT_TRIGGER = insert_if_absent(triggers)
-_OF_TRIGGER = (
-    ticks.c.project == bindparam("project"),
-    ticks.c.pipeline == bindparam("pipeline"),
-    ticks.c.trigger == bindparam("trigger"),
-)
-_LAST = select(func.max(ticks.c.tick_at)).where(*_OF_TRIGGER)
-_FIRST_SEEN = select(triggers.c.created_at).where(
-    triggers.c.project == bindparam("project"),
-    triggers.c.pipeline == bindparam("pipeline"),
-    triggers.c.name == bindparam("trigger"),
-)
+_INSERT = insert_if_absent(ticks, ticks.c.tick_at)
 
 
 @dataclass(frozen=True, slots=True)
-class NewTick:
-    """What became of one due moment."""
+class Tick:
+    """One due moment: `outcome` is that of its event, or "missed" with the policy as the reason."""
 
     project: str
     pipeline: str
@@ -44,66 +28,57 @@ class NewTick:
     run_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTick:
-    tick_at: datetime
-    outcome: str
-    reason: str | None
-    event_id: str | None
-    run_id: str | None
-    recorded_at: datetime
+def record_tick(tx: Transaction, tick: Tick) -> bool:
+    """Record a tick; False when somebody was first, and nothing of it may be done again.
 
-
-def record(tx: Transaction, new: Sequence[NewTick]) -> frozenset[datetime]:
-    """Record the ticks of one trigger that nobody has recorded; return the moments of those.
-
-    On Postgres it waits for another engine that is recording the same ones.
+    Call it before anything else that belongs to the tick, in the same transaction: on Postgres it waits for
+    another engine that is at the same tick.
     """
-    if not new:
-        return frozenset()
-    rows = [{**asdict(tick), "recorded_at": tx.now} for tick in new]
-    made = tx.connection.execute(_INSERT_TICK[tx.database.dialect], rows)
-    return frozenset(made.scalars())
+    row = {
+        "project": tick.project,
+        "pipeline": tick.pipeline,
+        "trigger": tick.trigger,
+        "tick_at": tick.tick_at,
+        "outcome": tick.outcome,
+        "reason": tick.reason,
+        "event_id": tick.event_id,
+        "run_id": tick.run_id,
+        "recorded_at": tx.now,
+    }
+    return tx.connection.execute(_INSERT[tx.database.dialect], row).one_or_none() is not None
 
 
 def last_tick(connection: Connection, project: str, pipeline: str, trigger: str) -> datetime | None:
-    """Return the newest moment on record, whatever became of it."""
-    place = {"project": project, "pipeline": pipeline, "trigger": trigger}
-    found: datetime | None = connection.execute(_LAST, place).scalar_one()
-    return found
-
-
-def first_seen(tx: Transaction, project: str, pipeline: str, trigger: str, *, now: datetime) -> datetime:
-    """Return when any engine first saw the trigger: `now`, if none did before."""
-    row = {
-        "project": project,
-        "pipeline": pipeline,
-        "name": trigger,
-        "token": secrets.token_urlsafe(32),
-        "created_at": now,
-    }
-    tx.connection.execute(_INSERT_TRIGGER[tx.database.dialect], row)
-    place = {"project": project, "pipeline": pipeline, "trigger": trigger}
-    seen: datetime = tx.connection.execute(_FIRST_SEEN, place).scalar_one()
-    return seen
+    """Return the latest moment that was recorded for the trigger, ran or missed."""
+    found = listing(connection, project, pipeline, trigger, limit=1)
+    return found[0].tick_at if found else None
 
 
 def listing(
-    connection: Connection, project: str, pipeline: str, trigger: str, *, limit: int = 50
-) -> list[StoredTick]:
-    """Return the newest ticks of a trigger, newest first."""
+    connection: Connection,
+    project: str,
+    pipeline: str,
+    trigger: str,
+    *,
+    limit: int = 50,
+    before: datetime | None = None,
+) -> list[Tick]:
+    """Return the ticks of a trigger, newest first."""
     query = (
         select(
+            ticks.c.project,
+            ticks.c.pipeline,
+            ticks.c.trigger,
             ticks.c.tick_at,
             ticks.c.outcome,
             ticks.c.reason,
             ticks.c.event_id,
             ticks.c.run_id,
-            ticks.c.recorded_at,
         )
-        .where(*_OF_TRIGGER)
+        .where(ticks.c.project == project, ticks.c.pipeline == pipeline, ticks.c.trigger == trigger)
         .order_by(ticks.c.tick_at.desc())
         .limit(limit)
     )
-    place = {"project": project, "pipeline": pipeline, "trigger": trigger}
-    return [StoredTick(*row) for row in connection.execute(query, place)]
+    if before is not None:
+        query = query.where(ticks.c.tick_at < before)
+    return [Tick(*row) for row in connection.execute(query)]

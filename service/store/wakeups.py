@@ -1,4 +1,4 @@
-"""Tells processes at once what they would otherwise find by polling. A wake-up may be lost, or come for nothing.
+"""Tells processes at once what they would else find by polling. A wake-up may get lost, or come for nothing.
 
 Topics: "queued" (a run can be claimed), "run:<id>" (it became final or waits), "cancel:<id>", "triggers".
 """
@@ -45,7 +45,7 @@ class WakeUps:
         self._listener.start()
 
     def subscribe(self, callback: Callback) -> Subscription:
-        """Call `callback` with each topic from now on, until the subscription is closed. It must return fast."""
+        """Call `callback` with each topic from now on, until the subscription is closed; it must be fast."""
         subscription = Subscription(self, callback)
         with self._lock:
             self._subscriptions.append(subscription)

@@ -60,6 +60,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("event_id", columns.Key(), nullable=False),
         sa.Column("outcome", columns.Key(), nullable=True),
+        sa.Column("run_ids", columns.Json(), nullable=True),
         sa.Column("first_seen", columns.Moment(), nullable=False),
         sa.PrimaryKeyConstraint("digest"),
         sqlite_with_rowid=False,
@@ -214,6 +215,7 @@ def upgrade() -> None:
         sa.Column("finished_at", columns.Moment(), nullable=True),
         sa.Column("error", columns.Prose(), nullable=True),
         sa.Column("idempotency", columns.Key(), nullable=True),
+        sa.Column("checkpoints_deleted", sa.Boolean(), nullable=False),
         sa.Column("log_seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("log_bytes", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.PrimaryKeyConstraint("id"),
@@ -239,14 +241,6 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'waiting'"),
     )
     op.create_index(
-        "runs_finished",
-        "runs",
-        ["finished_at"],
-        unique=False,
-        postgresql_where=sa.text("finished_at IS NOT NULL"),
-        sqlite_where=sa.text("finished_at IS NOT NULL"),
-    )
-    op.create_index(
         "runs_leased",
         "runs",
         ["lease_until"],
@@ -269,6 +263,14 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("state = 'queued'"),
         sqlite_where=sa.text("state = 'queued'"),
+    )
+    op.create_index(
+        "runs_with_checkpoints",
+        "runs",
+        ["finished_at"],
+        unique=False,
+        postgresql_where=sa.text("finished_at IS NOT NULL AND checkpoints_deleted = false"),
+        sqlite_where=sa.text("finished_at IS NOT NULL AND checkpoints_deleted = false"),
     )
     op.create_table(
         "sensor_ticks",
@@ -320,6 +322,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "pipeline", "trigger", "tick_at"),
         sqlite_with_rowid=False,
     )
+    op.create_index("ticks_by_age", "ticks", ["recorded_at"], unique=False)
     op.create_table(
         "triggers",
         sa.Column(

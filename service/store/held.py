@@ -1,0 +1,117 @@
+"""Events that wait for a paused trigger, and how they go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import Connection, Select, bindparam, literal_column, select, update
+
+from service.store.database import Transaction
+from service.store.event_reading import select_events, with_matches
+from service.store.run_rows import insert_runs
+from service.store.statements import AnyRow
+from service.store.tables import events, matches
+from service.store.triggers import TriggerId
+from service.store.values import OUTCOME_ORDER, NewMatch, Outcome, StoredEvent
+
+Decide = Callable[[StoredEvent], NewMatch]
+
+_DECIDED = (
+    update(matches)
+    .where(
+        matches.c.event_id == bindparam("of_event"),
+        matches.c.pipeline == bindparam("of_pipeline"),
+        matches.c.trigger == bindparam("of_trigger"),
+    )
+    .values(outcome=bindparam("new_outcome"), reason=bindparam("why"), run_id=bindparam("run"))
+)
+_EVENT = update(events).where(events.c.id == bindparam("of_event")).values(outcome=bindparam("new_outcome"))
+_OUTCOMES = select(matches.c.event_id, matches.c.outcome).where(
+    matches.c.event_id.in_(bindparam("event_ids", expanding=True))
+)
+_HOLDING = (
+    select(matches.c.project, matches.c.pipeline, matches.c.trigger)
+    .where(
+        matches.c.outcome == literal_column(f"'{Outcome.HELD.value}'")
+    )  # spelled out for the partial index
+    .distinct()
+)
+
+
+def held(
+    connection: Connection, project: str, pipeline: str, trigger: str, *, limit: int = 100
+) -> list[StoredEvent]:
+    """Return the oldest events that the trigger holds."""
+    rows = connection.execute(_held(project, pipeline, trigger, limit)).all()
+    return with_matches(connection, rows)
+
+
+def holding(connection: Connection) -> frozenset[TriggerId]:
+    """Return the triggers that hold events."""
+    return frozenset((project, pipeline, name) for project, pipeline, name in connection.execute(_HOLDING))
+
+
+def release_held(
+    tx: Transaction, project: str, pipeline: str, trigger: str, decide: Decide, *, limit: int = 100
+) -> int:
+    """Decide anew on the oldest held events, enqueue their runs, and return how many there were.
+
+    Call it until it returns 0. `decide` must not answer HELD. Notifies "queued" when a run was made.
+    """
+    rows = _locked(tx, project, pipeline, trigger, limit)
+    released = [(event, decide(event)) for event in with_matches(tx.connection, rows)]
+    if not released:
+        return 0
+    tx.connection.execute(_DECIDED, [_decision(event, match) for event, match in released])
+    new = [(match.run, tx.now) for _, match in released if match.run is not None]
+    insert_runs(tx.connection, new)
+    _settle_outcomes(tx, [event.id for event, _ in released])
+    if new:
+        tx.notify("queued")
+    return len(released)
+
+
+def _held(project: str, pipeline: str, trigger: str, limit: int) -> Select[tuple[object, ...]]:
+    return (
+        select_events()
+        .join(matches, matches.c.event_id == events.c.id)
+        .where(
+            matches.c.project == project,
+            matches.c.pipeline == pipeline,
+            matches.c.trigger == trigger,
+            matches.c.outcome == Outcome.HELD.value,
+        )
+        .order_by(events.c.id)
+        .limit(limit)
+    )
+
+
+def _locked(tx: Transaction, project: str, pipeline: str, trigger: str, limit: int) -> Sequence[AnyRow]:
+    # Two who resume at once must not both make the run of an event.
+    query = _held(project, pipeline, trigger, limit).with_for_update(of=matches, skip_locked=True)
+    return tx.connection.execute(query).all()
+
+
+def _decision(event: StoredEvent, match: NewMatch) -> dict[str, object]:
+    return {
+        "of_event": event.id,
+        "of_pipeline": match.pipeline,
+        "of_trigger": match.trigger,
+        "new_outcome": match.outcome.value,
+        "why": match.reason,
+        "run": match.run.id if match.run else None,
+    }
+
+
+def _settle_outcomes(tx: Transaction, event_ids: Sequence[str]) -> None:
+    """An event's own outcome is the first in order among its matches."""
+    found: dict[str, set[str]] = {event_id: set() for event_id in event_ids}
+    for event_id, outcome in tx.connection.execute(_OUTCOMES, {"event_ids": list(event_ids)}):
+        found[event_id].add(outcome)
+    tx.connection.execute(
+        _EVENT,
+        [
+            {"of_event": event_id, "new_outcome": next(o.value for o in OUTCOME_ORDER if o.value in outcomes)}
+            for event_id, outcomes in sorted(found.items())
+        ],
+    )

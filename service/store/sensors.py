@@ -1,0 +1,186 @@
+"""Ticks of sensors: claimed by one engine, committed in pages with their cursor, closed with a row that tells all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from service.errors import ClaimLost
+from service.store.database import Transaction
+from service.store.ids import new_id
+from service.store.statements import insert_if_absent
+from service.store.tables import sensor_ticks, sensors
+
+_THIS = (
+    (sensors.c.project == bindparam("in_project"))
+    & (sensors.c.pipeline == bindparam("in_pipeline"))
+    & (sensors.c.trigger == bindparam("named"))
+)
+_INSERT = insert_if_absent(sensors)
+_STATE = select(sensors.c.cursor, sensors.c.claim, sensors.c.lease_until, sensors.c.ticked_at).where(_THIS)
+_LOCK = _STATE.with_for_update()
+_CLAIM = (
+    update(sensors)
+    .where(_THIS)
+    .values(
+        claim=sensors.c.claim + 1,
+        engine_id=bindparam("engine"),
+        lease_until=bindparam("lease"),
+        ticked_at=bindparam("tick"),
+    )
+)
+_PAGE = (
+    update(sensors)
+    .where(_THIS, sensors.c.claim == bindparam("held"))
+    .values(cursor=bindparam("next_cursor"), lease_until=bindparam("lease"))
+)
+_FINISH = (
+    update(sensors)
+    .where(_THIS, sensors.c.claim == bindparam("held"))
+    .values(cursor=bindparam("next_cursor"), lease_until=None, engine_id=None)
+)
+_INSERT_TICK = insert(sensor_ticks)
+
+
+@dataclass(frozen=True, slots=True)
+class SensorClaim:
+    """The right to tick a sensor until the lease lapses. A cursor of None: it was never ticked."""
+
+    project: str
+    pipeline: str
+    trigger: str
+    tick_at: datetime
+    started_at: datetime
+    claim: int
+    cursor: Any
+    lease_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SensorTick:
+    """What a tick of a sensor came to."""
+
+    seen: int = 0
+    new: int = 0
+    duplicate: int = 0
+    filtered: int = 0
+    capped: int = 0  # left for the next tick
+    error: str | None = None
+    reason: str | None = None  # why nothing ran
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTick:
+    """A tick of a sensor, as it lies in the store."""
+
+    id: str
+    tick_at: datetime
+    started_at: datetime
+    finished_at: datetime
+    result: SensorTick
+    cursor_before: Any
+    cursor_after: Any
+
+
+def claim_sensor(
+    tx: Transaction,
+    project: str,
+    pipeline: str,
+    trigger: str,
+    *,
+    tick_at: datetime,
+    engine_id: str,
+    lease_seconds: float,
+) -> SensorClaim | None:
+    """Take the tick due at `tick_at`; None when another engine has it, or it is behind the last one.
+
+    A tick whose engine died is taken again once its lease has lapsed, and goes on from its last page.
+    """
+    names = _names(project, pipeline, trigger)
+    new = {"project": project, "pipeline": pipeline, "trigger": trigger, "claim": 0}
+    tx.connection.execute(_INSERT[tx.database.dialect], new)
+    state = tx.connection.execute(_LOCK, names).one()
+    is_leased = state.lease_until is not None
+    if is_leased and state.lease_until > tx.now:
+        return None
+    if not is_leased and state.ticked_at is not None and state.ticked_at >= tick_at:
+        return None
+    lease = tx.now + timedelta(seconds=lease_seconds)
+    tx.connection.execute(_CLAIM, {**names, "engine": engine_id, "lease": lease, "tick": tick_at})
+    return SensorClaim(
+        project, pipeline, trigger, tick_at, tx.now, state.claim + 1, state.cursor, lease_seconds
+    )
+
+
+def commit_page(tx: Transaction, claim: SensorClaim, cursor: Any) -> None:
+    """Move the cursor behind a page and prolong the lease, in the transaction that records the page's events.
+
+    Raises ClaimLost, which must end the transaction: another engine ticks this sensor now.
+    """
+    lease = tx.now + timedelta(seconds=claim.lease_seconds)
+    values = {**_names_of(claim), "held": claim.claim, "next_cursor": cursor, "lease": lease}
+    if tx.connection.execute(_PAGE, values).rowcount != 1:
+        raise ClaimLost("sensor", f"{claim.pipeline}/{claim.trigger}")
+
+
+def finish_tick(tx: Transaction, claim: SensorClaim, result: SensorTick, cursor: Any) -> None:
+    """Give the sensor back and leave the tick's row. Raises ClaimLost like `commit_page`."""
+    values = {**_names_of(claim), "held": claim.claim, "next_cursor": cursor}
+    if tx.connection.execute(_FINISH, values).rowcount != 1:
+        raise ClaimLost("sensor", f"{claim.pipeline}/{claim.trigger}")
+    tx.connection.execute(
+        _INSERT_TICK,
+        {
+            "id": new_id(),
+            "project": claim.project,
+            "pipeline": claim.pipeline,
+            "trigger": claim.trigger,
+            "tick_at": claim.tick_at,
+            "started_at": claim.started_at,
+            "finished_at": tx.now,
+            "seen": result.seen,
+            "new": result.new,
+            "duplicate": result.duplicate,
+            "filtered": result.filtered,
+            "capped": result.capped,
+            "error": result.error,
+            "reason": result.reason,
+            "cursor_before": claim.cursor,
+            "cursor_after": cursor,
+        },
+    )
+
+
+def cursor_of(connection: Connection, project: str, pipeline: str, trigger: str) -> Any:
+    """Return where the sensor stands; None when it was never ticked."""
+    row = connection.execute(_STATE, _names(project, pipeline, trigger)).one_or_none()
+    return None if row is None else row.cursor
+
+
+def listing(
+    connection: Connection, project: str, pipeline: str, trigger: str, *, limit: int = 50
+) -> list[FinishedTick]:
+    """Return the finished ticks of a sensor, newest first."""
+    columns = sensor_ticks.c
+    rows = connection.execute(
+        select(
+            columns.id, columns.tick_at, columns.started_at, columns.finished_at,
+            columns.seen, columns.new, columns.duplicate, columns.filtered, columns.capped,
+            columns.error, columns.reason, columns.cursor_before, columns.cursor_after,
+        )
+        .where(columns.project == project, columns.pipeline == pipeline, columns.trigger == trigger)
+        .order_by(columns.id.desc())
+        .limit(limit)
+    )  # fmt: skip
+    return [FinishedTick(*row[:4], SensorTick(*row[4:11]), *row[11:]) for row in rows]
+
+
+def _names(project: str, pipeline: str, trigger: str) -> dict[str, Any]:
+    return {"in_project": project, "in_pipeline": pipeline, "named": trigger}
+
+
+def _names_of(claim: SensorClaim) -> dict[str, Any]:
+    return _names(claim.project, claim.pipeline, claim.trigger)

@@ -1,0 +1,24 @@
+"""Every test of the store runs on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.store.session import Database
+from tests.parts.stores import STORES, opened_store, sqlite_url
+
+
+@pytest.fixture(params=STORES)
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    return sqlite_url(tmp_path)
+
+
+@pytest.fixture
+def database(store_url: str, tmp_path: Path) -> Iterator[Database]:
+    with opened_store(store_url, tmp_path) as opened:
+        yield opened
