@@ -170,14 +170,20 @@ def _json_value(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def to_pandas(table: pa.Table, objects: Mapping[int, Sequence[Any]] | None = None) -> pd.DataFrame:
+def _as_series(values: Sequence[Any] | pd.Series) -> pd.Series:
+    return values if isinstance(values, pd.Series) else pd.Series(values, dtype=object)
+
+
+def to_pandas(
+    table: pa.Table, objects: Mapping[int, Sequence[Any] | pd.Series] | None = None
+) -> pd.DataFrame:
     """Return an Arrow table as a frame that may be written to.
 
     `objects` gives the Python values of columns, by position, that Arrow would not hold as such (JSON,
     numbers of any precision).
     """
     objects = objects or {}
-    parts = {place: pd.Series(values, dtype=object) for place, values in objects.items()}
+    parts = {place: _as_series(values) for place, values in objects.items()}
     nullable = [
         place
         for place, column in enumerate(table.columns)

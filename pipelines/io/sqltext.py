@@ -34,6 +34,11 @@ def quoted_list(names: Iterable[str]) -> str:
     return ", ".join(quoted(name) for name in names)
 
 
+def literal(text: str) -> str:
+    """Return a text as a literal, for the few statements that take no bound values."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 @dataclass(frozen=True, slots=True)
 class Relation:
     """A table in a schema."""
@@ -75,6 +80,15 @@ def first_word(statement: str) -> str:
     code = "".join(" " if kind == "comment" else piece for kind, piece in _pieces(statement))
     match = re.match(r"[\s(]*([A-Za-z]+)", code)
     return match.group(1).upper() if match else ""
+
+
+_READS = frozenset({"DESCRIBE", "EXPLAIN", "FROM", "SELECT", "SHOW", "SUMMARIZE", "TABLE", "VALUES", "WITH"})
+_WRITES = frozenset({"DELETE", "INSERT", "INTO", "MERGE", "UPDATE"})
+
+
+def only_reads(statement: str) -> bool:
+    """Tell whether a statement returns rows and, as far as its words say, changes nothing."""
+    return first_word(statement) in _READS and not _WRITES & set(words(statement))
 
 
 def words(statement: str) -> list[str]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
-from pipelines.io.errors import ExportRefused
+from pipelines.io.columns import whole_numbers
 from pipelines.io.frames import json_array
 from pipelines.io.postgres.connecting import Cursor
-from pipelines.io.sqltext import quoted_list
+from pipelines.io.sqltext import Relation, quoted_list
 
 _ROWS_PER_CHUNK = 32_768
 _READ_BYTES = 1 << 20
@@ -61,42 +59,22 @@ def _csv(batch: pa.RecordBatch) -> memoryview:
     return memoryview(sink.getvalue())
 
 
-def for_copy(table: pa.Table, kinds: Sequence[str | None]) -> pa.Table:
+def for_copy(table: pa.Table, kinds: Sequence[str | None], target: Relation) -> pa.Table:
     """Return the table with every column in a form whose CSV Postgres reads as a column of that kind."""
+    table = whole_numbers(table, kinds, target)
     columns = [
-        _writable(name, column, kind)
-        for name, column, kind in zip(table.column_names, table.columns, kinds, strict=True)
+        _writable(name, column) for name, column in zip(table.column_names, table.columns, strict=True)
     ]
     return pa.table(columns, names=table.column_names)
 
 
-def _writable(name: str, column: pa.ChunkedArray, kind: str | None) -> pa.ChunkedArray | pa.Array:
+def _writable(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if kind == "integer" and not pa.types.is_integer(column.type):
-        column = _whole(name, column)
     for is_one, convert in _CONVERSIONS:
         if is_one(column.type):
             return convert(name, column)
     return column
-
-
-def _whole(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Turn numbers into integers: pandas makes floats of whole numbers as soon as one of them lacks."""
-    if not (pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
-        return column
-    try:
-        return column.cast(pa.int64())
-    except pa.ArrowInvalid:
-        numbers = column.to_pylist()
-        row = next(i for i, number in enumerate(numbers) if number is not None and not _is_whole(number))
-        raise ExportRefused(
-            f"column {name!r} holds {numbers[row]} in row {row}, and the table's column takes whole numbers"
-        ) from None
-
-
-def _is_whole(number: float | Decimal) -> bool:
-    return math.isfinite(number) and abs(number) < 2**63 and number == int(number)
 
 
 def _timestamp(_: str, column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -96,7 +96,7 @@ def _with_arrays(cursor: Cursor, fields: list[_Field]) -> list[_Field]:
 
 def _copied(cursor: Cursor, query: str, fields: Sequence[_Field]) -> pa.Table:
     target = io.BytesIO()
-    cursor.copy_expert(f"COPY ({_flattened(query, fields)}) TO STDOUT (FORMAT csv)", target)
+    cursor.copy_expert(f"COPY ({_flattened(query, fields)}\n) TO STDOUT (FORMAT csv)", target)
     numbers = [str(place) for place in range(len(fields))]
     types = {
         number: _ARROW.get(field.oid, pa.string()) for number, field in zip(numbers, fields, strict=True)
@@ -137,7 +137,7 @@ def _flattened(query: str, fields: Sequence[_Field]) -> str:
         f"to_jsonb({quoted(name)})" if field.is_array else quoted(name)
         for name, field in zip(names, fields, strict=True)
     )
-    return f"SELECT {columns} FROM ({query}) AS q ({', '.join(quoted(name) for name in names)})"
+    return f"SELECT {columns} FROM ({query}\n) AS q ({', '.join(quoted(name) for name in names)})"
 
 
 def _frame(fields: Sequence[_Field], table: pa.Table) -> pd.DataFrame:
@@ -159,11 +159,9 @@ def _made(column: pa.ChunkedArray, make: Callable[[str], Any]) -> list[Any]:
 
 
 def _durations(texts: pd.Series) -> pd.Series:
-    """Turn ISO 8601 texts into time deltas; months and years have no fixed length and stay text."""
-    try:
-        return pd.to_timedelta(texts)
-    except ValueError:
-        return texts
+    """Turn ISO 8601 texts into time deltas; months and years have no fixed length, so they stay text."""
+    has_months = texts.str.contains("^P[^T]*[YM]", na=False)
+    return texts if has_months.any() else pd.to_timedelta(texts)
 
 
 def _fetch(cursor: Cursor, query: str) -> pd.DataFrame:

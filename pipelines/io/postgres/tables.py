@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from pipelines.io.columns import TableColumn, double_key
 from pipelines.io.errors import ExportRefused
 from pipelines.io.postgres.connecting import Cursor
 from pipelines.io.postgres.types import kind_of
 from pipelines.io.sqltext import Relation, quoted, quoted_list
-
-
-@dataclass(frozen=True, slots=True)
-class TableColumn:
-    """One column of a table that exists."""
-
-    name: str
-    type: str  # as format_type spells it
-    kind: str
-    fills_itself: bool  # by a default, an identity or a generation expression
-
 
 _COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), coalesce(b.typname, t.typname),
@@ -136,13 +125,8 @@ def refuse_double_keys(cursor: Cursor, source: str, keys: Sequence[str], label: 
         f"SELECT {columns}, count(*) FROM {source} GROUP BY {columns} HAVING count(*) > 1 OR {lacks} LIMIT 1"
     )
     row = cursor.fetchone()
-    if row is None:
-        return
-    key = ", ".join(f"{name}={value!r}" for name, value in zip(keys, row[:-1], strict=True))
-    trouble = "lacks a part of its key" if None in row[:-1] else f"is there {row[-1]} times"
-    raise ExportRefused(
-        f"cannot merge into {label}: the row with {key} {trouble}; every key must be there once"
-    )
+    if row is not None:
+        raise double_key(label, keys, row)
 
 
 def merge_rows(

@@ -9,22 +9,6 @@ import pyarrow as pa
 
 from pipelines.io.errors import ExportRefused
 
-# What a type is about. Postgres decides whether a text fits a column; all else must be of a kind that fits.
-_FITS: dict[str, frozenset[str]] = {
-    "boolean": frozenset({"boolean"}),
-    "integer": frozenset({"integer", "numeric", "float"}),
-    "float": frozenset({"float", "numeric", "integer"}),  # into integers only whole numbers
-    "numeric": frozenset({"numeric", "float", "integer"}),
-    "bytes": frozenset({"bytes"}),
-    "date": frozenset({"date", "timestamp", "timestamptz"}),
-    "time": frozenset({"time"}),
-    "timestamp": frozenset({"timestamp", "timestamptz"}),  # without a zone means UTC
-    "timestamptz": frozenset({"timestamptz"}),
-    "interval": frozenset({"interval"}),
-    "json": frozenset({"json"}),
-    "uuid": frozenset({"uuid", "text"}),
-}
-
 _KINDS = {
     "bool": "boolean",
     "int2": "integer",
@@ -53,11 +37,6 @@ _KINDS = {
 def kind_of(typname: str) -> str:
     """Return what the type of that catalog name is about; types we know nothing of are `other`."""
     return _KINDS.get(typname, "other")
-
-
-def fits(kind: str | None, table_kind: str) -> bool:
-    """Tell whether a frame's column may be written into a table's; None is a column of only nulls."""
-    return kind is None or kind == "text" or table_kind in _FITS[kind]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,26 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines.io.base import IfExists, OnConflict, Policy
+from pipelines.io.columns import FrameColumn, TableColumn, check_columns, check_keys, example_of
 from pipelines.io.errors import ExportRefused, TargetExists
 from pipelines.io.postgres import tables
 from pipelines.io.postgres.connecting import Cursor
 from pipelines.io.postgres.copying import copy_in, for_copy
-from pipelines.io.postgres.tables import TableColumn
-from pipelines.io.postgres.types import fits, sql_type
+from pipelines.io.postgres.types import sql_type
 from pipelines.io.sqltext import Relation, quoted_list
-
-
-@dataclass(frozen=True, slots=True)
-class FrameColumn:
-    """One column of what is written; `kind` None is a column of only nulls."""
-
-    name: str
-    type: str
-    kind: str | None
-    example: Callable[[], str]  # "'abc' in row 1", for an error
 
 
 @dataclass(frozen=True)
@@ -51,7 +40,7 @@ def write_frame(cursor: Cursor, table: pa.Table, order: Order) -> int:
         tables.create_table(cursor, relation, [(column.name, column.type) for column in columns])
 
     def pour(target: str, existing: Sequence[TableColumn] | None) -> int:
-        return copy_in(cursor, for_copy(table, _kinds(columns, existing)), target)
+        return copy_in(cursor, for_copy(table, _kinds(columns, existing), order.target), target)
 
     return _write(cursor, order, columns, create, pour)
 
@@ -90,15 +79,8 @@ def frame_columns(table: pa.Table, overwrite_types: Mapping[str, str]) -> list[F
 def _frame_column(name: str, table: pa.Table, overwrite_types: Mapping[str, str]) -> FrameColumn:
     column = table.column(name)
     found = sql_type(name, column.type)
-    kind = None if column.null_count == len(column) and len(column) else found.kind
-    return FrameColumn(name, overwrite_types.get(name, found.name), kind, lambda: _example(column))
-
-
-def _example(column: pa.ChunkedArray) -> str:
-    if column.null_count == len(column):
-        return "no value"
-    row = pc.index(column.is_valid(), True).as_py()
-    return f"{column[row].as_py()!r} in row {row}"
+    kind = None if column.null_count == len(column) else found.kind
+    return FrameColumn(name, overwrite_types.get(name, found.name), kind, lambda: example_of(column))
 
 
 def _kinds(columns: Sequence[FrameColumn], existing: Sequence[TableColumn] | None) -> list[str | None]:
@@ -112,7 +94,7 @@ Pour = Callable[[str, "Sequence[TableColumn] | None"], int]
 
 def _write(cursor: Cursor, order: Order, columns: Sequence[FrameColumn], create: Create, pour: Pour) -> int:
     tables.create_schema(cursor, order.target.schema)
-    _check_keys(order, columns)
+    check_keys(order.target, order.policy, columns)
     existing = tables.columns_of(cursor, order.target)
     if existing is None or order.policy.if_exists is not IfExists.APPEND:
         tables.lock_name(cursor, f"table {order.target}")
@@ -130,14 +112,6 @@ def _write(cursor: Cursor, order: Order, columns: Sequence[FrameColumn], create:
         case IfExists.MERGE:
             check_columns(order.target, columns, existing)
             return _merge(cursor, order, columns, existing, pour)
-
-
-def _check_keys(order: Order, columns: Sequence[FrameColumn]) -> None:
-    missing = sorted(set(order.policy.keys) - {column.name for column in columns})
-    if missing and order.policy.if_exists is IfExists.MERGE:
-        raise ExportRefused(
-            f"cannot merge into {order.target}: the frame lacks the key column {_listed(missing)}"
-        )
 
 
 def _first(cursor: Cursor, order: Order, create: Create, pour: Pour) -> int:
@@ -189,36 +163,3 @@ def _merge(
         update=order.policy.on_conflict is OnConflict.UPDATE,
     )
     return rows
-
-
-def check_columns(target: Relation, columns: Sequence[FrameColumn], existing: Sequence[TableColumn]) -> None:
-    """Raise, naming table, column and value, unless the frame has the table's columns with fitting types."""
-    by_name = {column.name: column for column in existing}
-    extra = [column.name for column in columns if column.name not in by_name]
-    if extra:
-        raise ExportRefused(
-            f"cannot write to {target}: it has no column {_listed(extra)} "
-            f"(its columns are {_listed(by_name)}). Rename or drop what is too much in the frame, or add the column to the table"
-        )
-    given = {column.name for column in columns}
-    missing = [column.name for column in existing if column.name not in given and not column.fills_itself]
-    if missing:
-        raise ExportRefused(
-            f"cannot write to {target}: the frame lacks the column {_listed(missing)}. "
-            f"Add it to the frame, or give the table's column a default"
-        )
-    for column in columns:
-        _check_type(target, column, by_name[column.name])
-
-
-def _check_type(target: Relation, column: FrameColumn, existing: TableColumn) -> None:
-    if fits(column.kind, existing.kind):
-        return
-    raise ExportRefused(
-        f"cannot write to {target}: column {column.name!r} is {existing.type} there, "
-        f"and {column.type} in the frame ({column.example()}). Convert the column, or replace the table"
-    )
-
-
-def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
-    return ", ".join(repr(name) for name in names)

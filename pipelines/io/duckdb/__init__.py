@@ -1,0 +1,5 @@
+"""DuckDB: a warehouse in one file, which several processes may want at once."""
+
+from pipelines.io.duckdb.connector import DuckDB
+
+__all__ = ["DuckDB"]

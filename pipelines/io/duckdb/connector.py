@@ -1,0 +1,280 @@
+"""The DuckDB connector."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import duckdb
+import pandas as pd
+
+from pipelines.io.base import Connector, Policy, refuse_unknown
+from pipelines.io.duckdb.reading import read_query
+from pipelines.io.duckdb.tables import Order, columns_of, forget_frame, run, touch, write_frame
+from pipelines.io.effects import EFFECTS_COLUMNS, EFFECTS_TABLE, Effect, transaction, write_once
+from pipelines.io.errors import ConnectionFailed, ExportRefused, QueryFailed
+from pipelines.io.frames import to_arrow
+from pipelines.io.sqltext import Relation, bind, first_word, quoted, statements
+
+if TYPE_CHECKING:
+    from pipelines.io.config import Profile
+
+_MEMORY = ":memory:"
+_FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.5  # seconds between two looks at a file that another process holds
+
+
+@dataclass(frozen=True)
+class DuckDBSettings:
+    """The keys of a profile that concern DuckDB."""
+
+    profile: str
+    database: str  # an absolute path, or ":memory:"
+    schema: str
+    lock_timeout: float  # seconds
+
+    @classmethod
+    def of(cls, profile: Profile) -> DuckDBSettings:
+        database = str(profile.require("DUCKDB_DATABASE"))
+        return cls(
+            profile=profile.name,
+            database=database if database == _MEMORY else str(profile.root / Path(database).expanduser()),
+            schema=str(profile.get("DUCKDB_SCHEMA") or "main"),
+            lock_timeout=float(profile.get("DUCKDB_LOCK_TIMEOUT") or 60),
+        )
+
+
+class DuckDB(Connector):
+    """Loads from and exports to one DuckDB file.
+
+    A process that has the file open keeps all others out, so it is held for one call only, or for as
+    long as a `with` lasts; who comes second waits. Profile: DUCKDB_DATABASE (a path, from the project's
+    folder); and, with defaults, DUCKDB_SCHEMA (main), DUCKDB_LOCK_TIMEOUT (60 seconds).
+    """
+
+    name: ClassVar[str] = "duckdb"
+
+    def __init__(self, settings: DuckDBSettings) -> None:
+        self._settings = settings
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        # A database in memory is gone when it is closed.
+        self._keeps = settings.database == _MEMORY
+
+    @classmethod
+    def _from_settings(cls, profile: Profile) -> Self:
+        return cls(DuckDBSettings.of(profile))
+
+    @property
+    def schema(self) -> str:
+        """The schema of tables that are named without one, and of our table of effects."""
+        return self._settings.schema
+
+    def load(self, query: str, limit: int | None = None, **binds: Any) -> pd.DataFrame:
+        """Return the rows of a query; `:name` in it takes the value of that keyword.
+
+        Of several statements the last one gives the rows. Whole numbers and booleans that lack values
+        come as nullable types, decimals as Decimal, JSON and lists as Python values.
+        """
+        binds = {name: value for name, value in binds.items() if name not in ("verbose", "display_query")}
+        with self.transaction() as connection:
+            return self.read(connection, query, limit=limit, **binds)
+
+    def read(
+        self, connection: duckdb.DuckDBPyConnection, query: str, *, limit: int | None = None, **binds: Any
+    ) -> pd.DataFrame:
+        """Do what `load` does, within a transaction of `transaction()`."""
+        *before, last = statements(bind(query, binds, "${}")) or [""]
+        if not last:
+            raise QueryFailed("the query is empty")
+        for statement in before:
+            run(connection, statement)
+        if limit is not None and first_word(last) in ("SELECT", "WITH", "FROM", "VALUES"):
+            last = f"SELECT * FROM ({last}\n) AS limited LIMIT {int(limit)}"
+        return read_query(connection, last, binds)
+
+    def export(
+        self,
+        df: Any,
+        schema_name: str | None = None,
+        table_name: str | None = None,
+        if_exists: str = "replace",
+        keys: str | list[str] | tuple[str, ...] | None = None,
+        index: bool = False,
+        unique_constraints: str | list[str] | tuple[str, ...] | None = None,
+        unique_conflict_method: str | None = None,
+        **mage: Any,
+    ) -> int:
+        """Write a frame into a table, all or nothing, and return its rows.
+
+        DuckDB reads the frame where it lies in memory. `append` wants the table's columns, `merge`
+        updates by `keys`. Schema and table are made when they are absent. Names are taken as they are.
+        """
+        refuse_unknown("DuckDB.export", mage)
+        policy = Policy.of(
+            if_exists,
+            keys=keys,
+            unique_constraints=unique_constraints,
+            unique_conflict_method=unique_conflict_method,
+        )
+        order = Order(self.relation(schema_name, table_name), policy)
+        table = to_arrow(df, index=index)
+        return self.write_once(str(order.target), lambda connection: write_frame(connection, table, order))
+
+    def execute(self, query: str, **binds: Any) -> int:
+        """Run one or more statements in one transaction and return how many rows the last one touched."""
+        touched = 0
+        with self.transaction() as connection:
+            for statement in statements(query):
+                here = {name: value for name, value in binds.items() if f":{name}" in statement}
+                touched = touch(connection, bind(statement, here, "${}"), here)
+        return touched
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        self._keeps = self._settings.database == _MEMORY
+        if connection is not None:
+            connection.close()
+
+    def __enter__(self) -> Self:
+        self._keeps = True
+        return self
+
+    def relation(self, schema: str | None, table: str | None) -> Relation:
+        """Return the table of that name, in the profile's schema when none is given."""
+        if not table:
+            raise ExportRefused("export() needs table_name: the table to write to")
+        return Relation(schema or self._settings.schema, table)
+
+    def write_once(self, target: str, write: Callable[[duckdb.DuckDBPyConnection], int]) -> int:
+        """Run `write` in one transaction with the record of its effect; skip it when that is recorded.
+
+        Two threads that write to the same tables at once make DuckDB refuse one of them: it tries again.
+        """
+        effect = Effect.next(f"duckdb:{target}")
+        for wait in _waits(self._settings.lock_timeout):
+            with suppress(duckdb.TransactionException):
+                return self._write_once(target, effect, write)
+            time.sleep(wait)
+        return self._write_once(target, effect, write)
+
+    def _write_once(
+        self, target: str, effect: Effect | None, write: Callable[[duckdb.DuckDBPyConnection], int]
+    ) -> int:
+        with self._open() as connection, _told(f"cannot write to {target}: ", ExportRefused):
+            ledger = _Ledger(connection, Relation(self._settings.schema, EFFECTS_TABLE))
+            if effect is not None:
+                ledger.create()
+            try:
+                return write_once(ledger, effect, lambda: write(connection))
+            finally:
+                forget_frame(connection)
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give a connection whose work is committed at the end, or not at all."""
+        with (
+            self._open() as connection,
+            _told("", QueryFailed),
+            transaction(_Ledger(connection, Relation(self._settings.schema, EFFECTS_TABLE))),
+        ):
+            yield connection
+
+    @contextmanager
+    def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        if self._connection is None:
+            self._connection = _connect(self._settings)
+        try:
+            yield self._connection
+        finally:
+            if not self._keeps:
+                self.close()
+
+
+def _connect(settings: DuckDBSettings) -> duckdb.DuckDBPyConnection:
+    if settings.database != _MEMORY:
+        Path(settings.database).parent.mkdir(parents=True, exist_ok=True)
+    for wait in _waits(settings.lock_timeout):
+        try:
+            return _connected(settings)
+        except duckdb.IOException as error:
+            if "lock" not in str(error).lower():
+                raise _unreadable(settings, error) from error
+        time.sleep(wait)
+    try:
+        return _connected(settings)
+    except duckdb.IOException as error:
+        raise ConnectionFailed(
+            f"another process holds {settings.database} (profile {settings.profile!r}), and did not let go "
+            f"in {settings.lock_timeout:g} s: {error}. Close it there, or raise DUCKDB_LOCK_TIMEOUT"
+        ) from error
+
+
+def _connected(settings: DuckDBSettings) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(settings.database)
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def _unreadable(settings: DuckDBSettings, error: Exception) -> ConnectionFailed:
+    return ConnectionFailed(f"cannot open {settings.database} (profile {settings.profile!r}): {error}")
+
+
+def _waits(timeout: float) -> Iterator[float]:
+    """Yield growing waits, as long as the time lasts."""
+    deadline = time.monotonic() + timeout
+    wait = _FIRST_WAIT
+    while time.monotonic() + wait < deadline:
+        yield wait
+        wait = min(wait * 1.5, _LONGEST_WAIT)
+
+
+class _Ledger:
+    """Effect ids in a table of the same file; see `pipelines.io.effects`."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, table: Relation) -> None:
+        self._connection = connection
+        self._table = table
+
+    def create(self) -> None:
+        if columns_of(self._connection, self._table) is not None:
+            return
+        with transaction(self):
+            run(self._connection, f"CREATE SCHEMA IF NOT EXISTS {quoted(self._table.schema)}")
+            run(self._connection, f"CREATE TABLE IF NOT EXISTS {self._table.sql} ({EFFECTS_COLUMNS})")
+
+    def begin(self) -> None:
+        self._connection.begin()
+
+    def commit(self) -> None:
+        self._connection.commit()
+
+    def rollback(self) -> None:
+        # A commit that failed has ended the transaction already.
+        with suppress(duckdb.TransactionException):
+            self._connection.rollback()
+
+    def claim(self, effect: Effect) -> int | None:
+        found = run(self._connection, f"SELECT rows FROM {self._table.sql} WHERE effect_id = ?", [effect.id])
+        return int(str(found[0][0])) if found else None
+
+    def record(self, effect: Effect, rows: int) -> None:
+        run(
+            self._connection,
+            f"INSERT INTO {self._table.sql} VALUES (?, ?, ?, now())",
+            [effect.id, effect.target, rows],
+        )
+
+
+@contextmanager
+def _told(prefix: str, kind: type[QueryFailed] | type[ExportRefused]) -> Iterator[None]:
+    """Raise DuckDB's errors as our own; conflicts between threads pass, for who tries again."""
+    try:
+        yield
+    except duckdb.TransactionException:
+        raise
+    except duckdb.Error as error:
+        sentence = str(error).split("\n\nLINE", maxsplit=1)[0]
+        raise kind(f"{prefix}{' '.join(sentence.split())}") from error

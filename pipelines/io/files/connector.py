@@ -1,0 +1,206 @@
+"""The connector for files on the machine's own disks."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from uuid import uuid4
+
+import pandas as pd
+import pyarrow as pa
+
+from pipelines.io.base import Connector, IfExists, Policy
+from pipelines.io.duckdb.connector import DuckDB, DuckDBSettings
+from pipelines.io.effects import Effect
+from pipelines.io.errors import ConnectorError, ExportRefused, TargetExists, UnreadableFile
+from pipelines.io.files.appearing import put_file, written_aside
+from pipelines.io.files.datasets import append_to_dataset, read_dataset, replace_dataset
+from pipelines.io.files.formats import compression_of, format_of
+from pipelines.io.sqltext import literal
+
+if TYPE_CHECKING:
+    from pipelines.io.config import Profile
+
+# What readers raise for files that are cut, damaged, or something else than they claim to be.
+_DAMAGED = (
+    EOFError,
+    OSError,
+    ValueError,
+    zlib.error,
+    zipfile.BadZipFile,
+    pa.ArrowException,
+    pd.errors.ParserError,
+)
+
+
+@dataclass(frozen=True)
+class FilesSettings:
+    """The keys of a profile that concern files."""
+
+    profile: str
+    root: Path
+
+    @classmethod
+    def of(cls, profile: Profile) -> FilesSettings:
+        root = Path(str(profile.get("FILES_ROOT") or ".")).expanduser()
+        return cls(profile.name, (profile.root / root).absolute())
+
+
+class Files(Connector):
+    """Loads and exports CSV, JSON, JSON lines, Parquet and Excel files, and partitioned Parquet datasets.
+
+    Relative paths lie in the profile's FILES_ROOT (the project's folder by default) and do not leave it.
+    A file appears by a rename when it is whole; a dataset is swapped. Addresses are not read here.
+    """
+
+    name: ClassVar[str] = "files"
+
+    def __init__(self, settings: FilesSettings) -> None:
+        self._settings = settings
+
+    @classmethod
+    def _from_settings(cls, profile: Profile) -> Self:
+        return cls(FilesSettings.of(profile))
+
+    def load(self, query: str | Path, format: str | None = None, **options: Any) -> pd.DataFrame:
+        """Return the rows of a file, or of a dataset when the path is a folder.
+
+        The format is told by the ending, `.gz` aside, unless it is given. Options go to the reader: of
+        pandas for CSV, JSON and Excel, of pyarrow for Parquet.
+        """
+        path = self.path(query)
+        with self._readable(path):
+            if path.is_dir():
+                return read_dataset(path, options)
+            return format_of(path, format).read(path, options)
+
+    def export(
+        self,
+        df: Any,
+        path: str | Path = "",
+        format: str | None = None,
+        partition_cols: str | Sequence[str] | None = None,
+        if_exists: str = "replace",
+        index: bool = False,
+        **options: Any,
+    ) -> int:
+        """Write a file, or with `partition_cols` a dataset, and return its rows.
+
+        `append` adds files to a dataset; a single file takes `replace` and `fail`.
+        """
+        if not str(path):
+            raise ExportRefused("export() needs path: the file or folder to write")
+        target = self.path(path)
+        policy = Policy.of(if_exists).if_exists
+        if policy is IfExists.FAIL and target.exists():
+            raise TargetExists(f"{target} exists already, and the export says if_exists='fail'")
+        write = _Write.next(target)
+        if partition_cols is None:
+            rows = self._export_file(df, target, format, policy, {"index": index, **options}, write)
+        else:
+            columns = [partition_cols] if isinstance(partition_cols, str) else list(partition_cols)
+            add = append_to_dataset if policy is IfExists.APPEND else replace_dataset
+            with _writable(target):
+                rows = add(df, target, columns, token=write.token, crash=write.crash, options=options)
+        write.wrote(rows)
+        return rows
+
+    @staticmethod
+    def _export_file(
+        df: Any, target: Path, format: str | None, policy: IfExists, options: dict[str, Any], write: _Write
+    ) -> int:
+        if policy is IfExists.APPEND:
+            raise ExportRefused(
+                f"cannot append to the file {target}: "
+                f"export a dataset with partition_cols, or replace the file"
+            )
+        found = format_of(target, format)
+        compression = compression_of(target)
+        if compression is not None:
+            options = {"compression": compression, **options}
+        with written_aside(target, write.token) as aside, _writable(target):
+            found.write(df, aside, options)
+            put_file(aside, target, write.crash)
+        return len(df)
+
+    def execute(self, query: str, **binds: Any) -> int:
+        """Run SQL over files by a DuckDB in memory, and return how many rows the last statement touched.
+
+        Relative paths in the query lie in FILES_ROOT: `SELECT * FROM 'trips.parquet'`.
+        """
+        settings = DuckDBSettings(self._settings.profile, ":memory:", "main", lock_timeout=0)
+        with DuckDB(settings) as database:
+            database.execute(f"SET file_search_path = {literal(str(self._settings.root))}")
+            return database.execute(query, **binds)
+
+    def exists(self, path: str | Path) -> bool:
+        return self.path(path).exists()
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
+
+    def path(self, given: str | Path) -> Path:
+        """Return where a path lies. ConnectorError when it is an address, or leaves FILES_ROOT."""
+        if "://" in str(given):
+            raise ConnectorError(
+                f"Files works with local paths, and {str(given)!r} is an address; "
+                f"read it with pandas or requests"
+            )
+        path = Path(given).expanduser()
+        if path.is_absolute():
+            return path
+        found = (self._settings.root / path).resolve()
+        if not found.is_relative_to(self._settings.root.resolve()):
+            raise ConnectorError(
+                f"the path {str(given)!r} leaves the folder of profile {self._settings.profile!r}, "
+                f"{self._settings.root}; use a path inside, an absolute path, or another FILES_ROOT"
+            )
+        return found
+
+    @contextmanager
+    def _readable(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise UnreadableFile(
+                f"there is no {path}; relative paths lie in {self._settings.root} "
+                f"(FILES_ROOT of profile {self._settings.profile!r})"
+            ) from error
+        except _DAMAGED as error:
+            raise UnreadableFile(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def _writable(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ExportRefused(f"cannot write {target}: {' '.join(str(error).split())}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """One write, with a token that is the same for each try of it."""
+
+    token: str
+    effect: Effect | None
+
+    @classmethod
+    def next(cls, target: Path) -> _Write:
+        effect = Effect.next(f"files:{target}")
+        name = uuid4().hex if effect is None else effect.id
+        return cls(hashlib.sha256(name.encode()).hexdigest()[:16], effect)
+
+    def crash(self, point: str) -> None:
+        if self.effect is not None:
+            self.effect.crash(point)
+
+    def wrote(self, rows: int) -> None:
+        if self.effect is not None:
+            self.effect.context.effects.wrote(rows)

@@ -1,0 +1,147 @@
+"""Datasets: folders of Parquet files, partitioned as Hive does it (`date=2024-01-31/part-0.parquet`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from pipelines.io.errors import ExportRefused
+from pipelines.io.files.appearing import put_folder, sync, written_aside
+from pipelines.io.files.formats import as_table, table_to_frame
+
+# The schema of all files and of the partitions, which their folders' names alone do not tell.
+_SCHEMA_FILE = "_common_metadata"
+_PARTITION_KEY = b"millrace.partition_cols"
+_MOST_PARTITIONS = 100_000
+
+Crash = Callable[[str], None]
+
+
+def replace_dataset(
+    data: Any,
+    folder: Path,
+    partition_cols: Sequence[str],
+    *,
+    token: str,
+    crash: Crash,
+    options: Mapping[str, Any],
+) -> int:
+    """Write a dataset aside and put it in the place of the folder."""
+    table = as_table(data)
+    with written_aside(folder, token) as aside:
+        _write(table, aside, partition_cols, "part-{i}.parquet", options)
+        put_folder(aside, folder, crash)
+    return int(table.num_rows)
+
+
+def append_to_dataset(
+    data: Any,
+    folder: Path,
+    partition_cols: Sequence[str],
+    *,
+    token: str,
+    crash: Crash,
+    options: Mapping[str, Any],
+) -> int:
+    """Add files to a dataset. Their names come from the token: written again, they replace themselves."""
+    table = as_table(data)
+    _check_appended(table, folder, partition_cols)
+    with written_aside(folder, token) as aside:
+        _write(table, aside, partition_cols, f"part-{token}-{{i}}.parquet", options)
+        new = sorted(path.relative_to(aside) for path in aside.rglob("*") if path.is_file())
+        crash("effect.before_commit")
+        _move(new, aside, folder)
+        crash("effect.after_commit")
+    _remove_stale(folder, token, set(new))
+    return int(table.num_rows)
+
+
+def _move(names: Sequence[Path], aside: Path, folder: Path) -> None:
+    for name in names:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sync(aside / name)
+        (aside / name).replace(target)
+        sync(target.parent)
+
+
+def _remove_stale(folder: Path, token: str, new: set[Path]) -> None:
+    """Remove files that an earlier, different try of the same write has left."""
+    for path in folder.rglob(f"part-{token}-*.parquet"):
+        if path.relative_to(folder) not in new:
+            path.unlink()
+
+
+def _check_appended(table: pa.Table, folder: Path, partition_cols: Sequence[str]) -> None:
+    schema = _stored_schema(folder)
+    if schema is None:
+        return
+    if set(schema.names) != set(table.column_names):
+        difference = ", ".join(sorted(set(schema.names) ^ set(table.column_names)))
+        raise ExportRefused(f"cannot append to {folder}: its columns and the frame's differ in {difference}")
+    if _partition_cols(schema) != list(partition_cols):
+        raise ExportRefused(f"cannot append to {folder}: it is partitioned by {_partition_cols(schema)}")
+
+
+def _write(
+    table: pa.Table, folder: Path, partition_cols: Sequence[str], basename: str, options: Mapping[str, Any]
+) -> None:
+    missing = [name for name in partition_cols if name not in table.column_names]
+    if missing:
+        raise ExportRefused(f"cannot partition by {', '.join(missing)}: the frame has no such column")
+    table = _plain_partitions(table, partition_cols)
+    ds.write_dataset(
+        table,
+        folder,
+        format="parquet",
+        partitioning=_partitioning(table.schema, partition_cols),
+        basename_template=basename,
+        max_partitions=_MOST_PARTITIONS,
+        max_open_files=200,
+        file_options=ds.ParquetFileFormat().make_write_options(**options),
+    )
+    folder.mkdir(exist_ok=True)
+    note = {**(table.schema.metadata or {}), _PARTITION_KEY: json.dumps(list(partition_cols)).encode()}
+    pq.write_metadata(table.schema.with_metadata(note), folder / _SCHEMA_FILE)
+
+
+def _plain_partitions(table: pa.Table, partition_cols: Sequence[str]) -> pa.Table:
+    """Decode categories that name partitions: a folder's name is the value itself."""
+    for name in partition_cols:
+        column = table.column(name)
+        if pa.types.is_dictionary(column.type):
+            plain = column.cast(column.type.value_type)
+            table = table.set_column(table.column_names.index(name), name, plain)
+    return table
+
+
+def _partitioning(schema: pa.Schema, partition_cols: Sequence[str]) -> ds.Partitioning:
+    return ds.partitioning(pa.schema([schema.field(name) for name in partition_cols]), flavor="hive")
+
+
+def read_dataset(folder: Path, options: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the rows of all files, with the partitions as columns of the type they had."""
+    schema = _stored_schema(folder)
+    if schema is None:
+        return table_to_frame(ds.dataset(folder, format="parquet", partitioning="hive").to_table(**options))
+    source = ds.dataset(
+        folder, schema=schema, format="parquet", partitioning=_partitioning(schema, _partition_cols(schema))
+    )
+    return table_to_frame(source.to_table(**options))
+
+
+def _stored_schema(folder: Path) -> pa.Schema | None:
+    path = folder / _SCHEMA_FILE
+    return pq.read_schema(path) if path.exists() else None
+
+
+def _partition_cols(schema: pa.Schema) -> list[str]:
+    names: list[str] = json.loads((schema.metadata or {}).get(_PARTITION_KEY, b"[]"))
+    return names

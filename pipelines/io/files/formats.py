@@ -1,0 +1,151 @@
+"""How each format is read and written. A path's ending says which one it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.io.errors import ConnectorError
+from pipelines.io.frames import to_arrow, to_pandas
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format: how a path becomes a frame, and data a file."""
+
+    endings: tuple[str, ...]
+    read: Callable[[Path, Options], pd.DataFrame]
+    write: Callable[[Any, Path, Options], None]
+
+
+def format_of(path: Path, named: str | None) -> Format:
+    """Return the format of that name, or the one that the path's ending tells."""
+    if named is not None:
+        if named.lower() not in FORMATS:
+            raise ConnectorError(f"format {named!r} is not known; use one of {', '.join(FORMATS)}")
+        return FORMATS[named.lower()]
+    name = path.name.lower().removesuffix(".gz")
+    for found in FORMATS.values():
+        if name.endswith(found.endings):
+            return found
+    raise ConnectorError(
+        f"the name {path.name!r} does not tell its format; pass format=, one of {', '.join(FORMATS)}"
+    )
+
+
+def compression_of(path: Path) -> dict[str, Any] | None:
+    """Return how pandas should compress a file of that name; without a time in it, so that bytes repeat."""
+    return {"method": "gzip", "mtime": 0} if path.name.lower().endswith(".gz") else None
+
+
+def as_frame(data: Any) -> pd.DataFrame:
+    """Return what a block exports as a frame, for the formats that pandas writes."""
+    return cast(pd.DataFrame, data) if isinstance(data, pd.DataFrame) else to_pandas(to_arrow(data))
+
+
+def as_table(data: Any, *, index: bool = False) -> pa.Table:
+    """Return what a block exports as Arrow, with what pandas needs to make the same frame of it again."""
+    table = to_arrow(data, index=index)
+    if not isinstance(data, pd.DataFrame):
+        return table
+    empty = (data.reset_index() if index else data).iloc[:0]
+    return table.replace_schema_metadata(pa.Schema.from_pandas(empty, preserve_index=False).metadata)
+
+
+def table_to_frame(table: pa.Table) -> pd.DataFrame:
+    """Return an Arrow table from a file as a frame, with the dtypes it had when it was written."""
+    extensions = [
+        place for place, column in enumerate(table.columns) if isinstance(column.type, pa.BaseExtensionType)
+    ]
+    objects = {place: _values(table.column(place)) for place in extensions}
+    if b"pandas" not in (table.schema.metadata or {}):
+        return to_pandas(table, objects)
+    plain = [place for place in range(table.num_columns) if place not in objects]
+    frame = table.select(plain).to_pandas()
+    for place, values in objects.items():
+        frame.insert(place, table.column_names[place], pd.Series(values, dtype=object, index=frame.index))
+    return frame
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    if column.type != pa.json_():
+        return values
+    return [None if text is None else json.loads(text) for text in values]
+
+
+def _read_csv(path: Path, options: Options) -> pd.DataFrame:
+    return cast(pd.DataFrame, pd.read_csv(path, **options))
+
+
+def _write_csv(data: Any, path: Path, options: Options) -> None:
+    as_frame(data).to_csv(path, **{"index": False, **options})
+
+
+def _read_json(path: Path, options: Options) -> pd.DataFrame:
+    return cast(pd.DataFrame, pd.read_json(path, **options))
+
+
+def _write_json(data: Any, path: Path, options: Options) -> None:
+    given = {key: value for key, value in options.items() if key != "index"}
+    as_frame(data).to_json(
+        path, **{"orient": "records", "date_format": "iso", "date_unit": "us", "force_ascii": False, **given}
+    )
+
+
+def _read_lines(path: Path, options: Options) -> pd.DataFrame:
+    return _read_json(path, {"lines": True, **options})
+
+
+def _write_lines(data: Any, path: Path, options: Options) -> None:
+    _write_json(data, path, {"lines": True, **options})
+
+
+def _read_parquet(path: Path, options: Options) -> pd.DataFrame:
+    return table_to_frame(pq.read_table(path, partitioning=None, **options))
+
+
+def _write_parquet(data: Any, path: Path, options: Options) -> None:
+    given = {key: value for key, value in options.items() if key not in ("index", "compression")}
+    codec = options.get("compression")
+    table = as_table(data, index=bool(options.get("index")))
+    pq.write_table(table, path, **({"compression": codec} if isinstance(codec, str) else {}), **given)
+
+
+def _read_excel(path: Path, options: Options) -> pd.DataFrame:
+    with _openpyxl_named():
+        return cast(pd.DataFrame, pd.read_excel(path, **options))
+
+
+def _write_excel(data: Any, path: Path, options: Options) -> None:
+    given = {key: value for key, value in options.items() if key != "compression"}
+    with _openpyxl_named(), path.open("wb") as file:
+        as_frame(data).to_excel(file, engine="openpyxl", **{"index": False, **given})
+
+
+class _openpyxl_named:  # noqa: N801 - reads as a verb phrase in `with`
+    """Say in one line what to install when the library for Excel is not there."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ImportError):
+            raise ConnectorError("Excel files need openpyxl: pip install 'millrace[excel]'") from error
+
+
+FORMATS = {
+    "csv": Format((".csv",), _read_csv, _write_csv),
+    "json": Format((".json",), _read_json, _write_json),
+    "jsonl": Format((".jsonl", ".ndjson"), _read_lines, _write_lines),
+    "parquet": Format((".parquet", ".pq"), _read_parquet, _write_parquet),
+    "excel": Format((".xlsx", ".xls"), _read_excel, _write_excel),
+}
