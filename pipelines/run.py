@@ -279,8 +279,7 @@ class _Walk:
     def _result(self) -> RunResult:
         if self._lost is not None:
             return RunResult("stopped", error=f"a report could not be committed: {self._lost}")
-        states = {node.state for node in self._nodes.values()}
-        if states & {State.PENDING, State.READY}:
+        if self._ready:
             return RunResult("stopped")
         parked = self._parked()
         if parked:

@@ -26,11 +26,19 @@ def code(text: str) -> str:
 
 
 def loader(body: str, signature: str = "*args, **kwargs") -> str:
-    return f"@data_loader\ndef load({signature}):\n" + textwrap.indent(textwrap.dedent(body).strip(), "    ") + "\n"
+    return (
+        f"@data_loader\ndef load({signature}):\n"
+        + textwrap.indent(textwrap.dedent(body).strip(), "    ")
+        + "\n"
+    )
 
 
 def transformer(body: str, signature: str = "data, *args, **kwargs") -> str:
-    return f"@transformer\ndef change({signature}):\n" + textwrap.indent(textwrap.dedent(body).strip(), "    ") + "\n"
+    return (
+        f"@transformer\ndef change({signature}):\n"
+        + textwrap.indent(textwrap.dedent(body).strip(), "    ")
+        + "\n"
+    )
 
 
 def error_of(bench: Bench, block: str) -> str:
