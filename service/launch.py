@@ -13,7 +13,7 @@ from pipelines.variables import check_inputs
 from service.runtime import Runtime
 from service.store import runs
 from service.store.ids import new_id
-from service.store.session import Commit, Transaction
+from service.store.session import Commit
 from service.store.values import NewRun, Run
 from service.triggers import run_limits
 
@@ -52,13 +52,7 @@ def launch(
         limits=run_limits(home.name, declared),
     )
 
-    def enqueue(tx: Transaction) -> tuple[Run, bool]:
-        run, created = runs.enqueue(tx, new, idempotency_key=idempotency_key)
-        if created:
-            tx.notify("queued")
-        return run, created
-
-    return runtime.database.write(Commit.ENQUEUE, enqueue)
+    return runtime.database.write(Commit.ENQUEUE, lambda tx: runs.enqueue(tx, new, idempotency_key))
 
 
 def find_pipeline(project: Project, name: str) -> Pipeline:

@@ -1,9 +1,9 @@
 """Who may ask what: closed unless said otherwise, in one place, before every request.
 
 Until there are users, a caller is either on this machine or holds the bearer token. A web page in the
-user's own browser is on this machine as well, so loopback alone is not enough: a foreign `Host` (DNS rebinding),
-a foreign `Origin` (a form or script of another site) and bodies that are not JSON (what a form can send) are
-refused for everybody.
+user's own browser is on this machine as well, so loopback alone is not enough: a foreign `Host` (DNS
+rebinding), a foreign `Origin` (a form or script of another site) and bodies that are not JSON (what a form
+can send) are refused for everybody.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ OPEN_ENDPOINTS = frozenset(
     {
         "webhooks.receive",
         "webhooks.receive_for_project",
-        "webhooks.receive_at_custom_path",
         "webhooks.mage_pipeline_runs",
         "webhooks.mage_api_trigger",
         "health.healthz",
@@ -91,7 +90,7 @@ class Guard:
         detail = (
             "Send `Authorization: Bearer <token>` with the token that is in MILLRACE_API_TOKEN."
             if self._token is not None
-            else "Only callers on the service's own machine are answered, because MILLRACE_API_TOKEN is not set."
+            else "Only callers on this machine are answered, because MILLRACE_API_TOKEN is not set."
         )
         raise Refusal(
             HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": 'Bearer realm="millrace"'}

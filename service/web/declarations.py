@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import Field
 
-from pipelines.errors import MillraceError
 from pipelines.model import (
     Block,
     BlockType,
@@ -21,10 +20,11 @@ from pipelines.model import (
 )
 from pipelines.project import Project
 from service.doors import ADDRESS_PREFIX
+from service.errors import NotFound
 from service.launch import find_pipeline
 from service.projects import Projects
 from service.runtime import Runtime
-from service.store import triggers
+from service.store import triggers as trigger_rows
 from service.web.schemas import ListJson, Shape
 
 TriggerName = tuple[str, str]  # (pipeline, trigger)
@@ -167,10 +167,6 @@ def _scheme(trigger: Trigger) -> str | None:
     return str(verify) if verify else "token"
 
 
-class UnknownTrigger(MillraceError):
-    """The pipeline has no trigger of that name."""
-
-
 class Declarations:
     """Looks up what the projects declare, with what the store knows of their triggers."""
 
@@ -206,11 +202,16 @@ class Declarations:
         ]
 
     def trigger(self, project: str | None, pipeline: str, name: str) -> TriggerJson:
-        """Return one trigger. Raises UnknownProject, UnknownPipeline or UnknownTrigger."""
+        """Return one trigger. Raises UnknownProject, UnknownPipeline or NotFound."""
         for trigger in self.pipeline(project, pipeline).triggers:
             if trigger.name == name:
                 return trigger
-        raise UnknownTrigger(f"pipeline {pipeline!r} has no trigger {name!r}")
+        raise NotFound("trigger", f"{pipeline}/{name}")
+
+    def _paused(self, project: Project) -> Collection[TriggerName]:
+        with self._database.read() as connection:
+            everywhere = trigger_rows.paused(connection)
+        return {(pipeline, name) for owner, pipeline, name in everywhere if owner == project.name}
 
     def _pipelines_of(self, project: Project) -> list[PipelineJson]:
         paused = self._paused(project)

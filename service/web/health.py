@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from flask import Blueprint, Response, jsonify, request
@@ -14,13 +14,16 @@ from prometheus_client.registry import Collector
 
 from service.errors import StoreUnavailable
 from service.runtime import Runtime
-from service.store.measures import Measures, engine_beats, measure
+from service.store import engines
+from service.store.measures import Measures, measure
 from service.web.parts import WebParts
 from service.web.problems import RETRY_AFTER_SECONDS, Refusal
 
+NO_ENGINE = "No engine is alive: events are accepted and kept, but nothing runs. Start one: millrace engine"
+
 
 class StoreCollector(Collector):
-    """Computes every number from the store at the moment of the scrape, so that all processes tell the same."""
+    """Computes every number from the store at the scrape, so that all processes tell the same."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -64,9 +67,8 @@ def _families(measures: Measures, now: datetime) -> Iterator[Metric]:
 def engine_is_alive(runtime: Runtime) -> bool:
     """True when some engine showed itself within a lease. Raises StoreUnavailable."""
     with runtime.database.read() as connection:
-        beats = engine_beats(connection)
-    now = runtime.clock()
-    return any(_age(beat_at, now) <= runtime.settings.lease_seconds for beat_at in beats.values())
+        lease = timedelta(seconds=runtime.settings.lease_seconds)
+        return bool(engines.alive(connection, now=runtime.clock(), within=lease))
 
 
 def blueprint(parts: WebParts) -> Blueprint:
@@ -83,7 +85,7 @@ def blueprint(parts: WebParts) -> Blueprint:
         if not engine_is_alive(parts.runtime):
             raise Refusal(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                "No engine is alive: events are accepted and stored, but nothing runs. Start one: millrace engine",
+                NO_ENGINE,
                 headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
             )
         return jsonify(status="ready", store="up", engine="alive")

@@ -24,7 +24,7 @@ from service.web.badges import (
     Badge,
 )
 from service.web.declarations import Declarations, PipelineJson, TriggerJson
-from service.web.health import engine_is_alive
+from service.web.health import NO_ENGINE, engine_is_alive
 
 SHOWN_RUNS = 25
 SHOWN_EVENTS = 25
@@ -126,9 +126,7 @@ def _last_run(connection: Connection, project: str, pipeline: str) -> Run | None
 def _alarms(runtime: Runtime) -> tuple[str, ...]:
     if engine_is_alive(runtime):
         return ()
-    return (
-        "No engine is alive: events are accepted and stored, but nothing runs. Start one: millrace engine",
-    )
+    return (NO_ENGINE,)
 
 
 def _problems(runtime: Runtime) -> tuple[Problem, ...]:

@@ -128,7 +128,7 @@ class EventJson(Shape):
 
     @classmethod
     def of(cls, event: StoredEvent, *, sightings: int | None = None) -> Self:
-        """Build it; `sightings` are counted from the deliveries at hand when the caller does not know better."""
+        """Build it; without `sightings` the deliveries at hand are counted."""
         if sightings is None:
             sightings = sum(delivery.verdict is not Verdict.REFUSED for delivery in event.deliveries)
         return cls(
@@ -156,7 +156,7 @@ class LogLineJson(Shape):
 
 
 class ListJson(BaseModel, Generic[Item]):
-    """One page of a list. Ask for the next one with `?cursor=<next>`; null means that this was the last."""
+    """One page of a list. Ask for the next one with `?cursor=<next>`; null says that there is none."""
 
     items: list[Item]
     next: str | None

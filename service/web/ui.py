@@ -1,4 +1,4 @@
-"""The first page: pipelines, recent runs and recent events. It refreshes itself by asking for its fragment."""
+"""The first page: pipelines, recent runs, recent events. It refreshes itself by asking for its fragment."""
 
 from __future__ import annotations
 

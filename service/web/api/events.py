@@ -8,6 +8,7 @@ from spectree import SpecTree
 from service.store import events
 from service.store.sightings import sightings_of
 from service.web.api.documentation import answer
+from service.web.api.ids import known
 from service.web.api.paging import page_of
 from service.web.api.queries import EventFilter
 from service.web.parts import WebParts
@@ -45,9 +46,10 @@ def register(api: Blueprint, parts: WebParts, documented: SpecTree) -> None:
     @documented.validate(resp=answer(EventJson), tags=["events"])
     def get_event(event_id: str) -> EventJson:
         """Return one event with its matches and deliveries."""
+        wanted = known("event", event_id)
         with database.read() as connection:
-            event = events.get(connection, event_id)
-            seen = sightings_of(connection, [event_id])
+            event = events.get(connection, wanted)
+            seen = sightings_of(connection, [wanted])
         if event is None:
             raise not_found("event", event_id)
         return EventJson.of(event, sightings=seen.get(event_id, 1))

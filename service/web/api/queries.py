@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from service.store.values import Outcome, RunState
+from service.web.api.ids import ID_PATTERN
 
 MAX_PAGE = 200
 MAX_LOG_PAGE = 5000
@@ -19,7 +20,7 @@ def _in_utc(moment: datetime) -> datetime:
 
 # Control characters are in no name of ours, and Postgres refuses NUL in a text.
 Name = Annotated[str, StringConstraints(max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Id = Annotated[str, StringConstraints(max_length=36, pattern=r"^[0-9a-f-]{36}$")]
+Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 UtcTime = Annotated[datetime, AfterValidator(_in_utc)]
 
 
@@ -50,7 +51,7 @@ class RunFilter(Page):
     project: Name | None = None
     pipeline: Name | None = None
     trigger: Name | None = None
-    state: RunState | None = None
+    state: list[RunState] = Field([], description="One or more states: `?state=failed&state=cancelled`.")
     event_id: Id | None = Field(None, description="Only runs that this event started.")
     since: UtcTime | None = Field(None, description="Created at this time or later.")
     until: UtcTime | None = Field(None, description="Created before this time.")
@@ -71,7 +72,7 @@ class LogFilter(Query):
     level: str | None = Field(
         None, pattern="^(debug|info|warning|error)$", description="This level and the more severe ones."
     )
-    contains: str | None = Field(None, min_length=1, max_length=300, description="Text a line must contain.")
+    contains: Name | None = Field(None, description="Text that a line must contain, in any case.")
     cursor: int = Field(0, ge=0, description="`next` of the page before.")
     limit: int = Field(500, ge=1, le=MAX_LOG_PAGE, description="Lines on a page.")
 

@@ -12,6 +12,7 @@ from service.store import logs, runs
 from service.store.session import Commit, Database
 from service.store.values import Run
 from service.web.api.documentation import answer
+from service.web.api.ids import known
 from service.web.api.paging import page_of
 from service.web.api.queries import LogFilter, RunFilter, RunHeaders, RunRequest
 from service.web.parts import WebParts
@@ -26,9 +27,8 @@ def register(api: Blueprint, parts: WebParts, documented: SpecTree) -> None:
     @documented.validate(resp=answer(RunListJson), tags=["runs"])
     def list_runs(query: RunFilter) -> RunListJson:
         """List runs, newest first."""
-        filters = runs.RunFilters(**query.model_dump(exclude={"cursor", "limit"}))
         with database.read() as connection:
-            found = runs.listing(connection, filters, limit=query.limit + 1, after_id=query.cursor)
+            found = runs.listing(connection, _filters(query), limit=query.limit + 1, after_id=query.cursor)
         page, following = page_of(found, query.limit)
         return RunListJson(items=[RunJson.of(run) for run in page], next=following)
 
@@ -55,25 +55,39 @@ def register(api: Blueprint, parts: WebParts, documented: SpecTree) -> None:
     @documented.validate(resp=answer(RunJson), tags=["runs"])
     def get_run(run_id: str) -> RunJson:
         """Return one run with its blocks."""
-        return RunJson.of(_run(database, run_id))
+        return RunJson.of(_run(database, known("run", run_id)))
 
     @api.post("/runs/<run_id>/cancel")
     @documented.validate(resp=answer(RunJson), tags=["runs"])
     def cancel_run(run_id: str) -> RunJson:
         """Cancel a run. One that is running is stopped by its engine, a moment later."""
-        return RunJson.of(_cancel(database, _run(database, run_id)))
+        wanted = known("run", run_id)
+        return RunJson.of(database.write(Commit.CANCEL, lambda tx: runs.cancel(tx, wanted)))
 
     @api.post("/runs/<run_id>/retry")
     @documented.validate(resp=answer(RunJson), tags=["runs"])
     def retry_run(run_id: str) -> RunJson:
         """Run a failed or cancelled run again from where it stopped; finished blocks are kept."""
-        return RunJson.of(_retry(database, _run(database, run_id)))
+        wanted = known("run", run_id)
+        return RunJson.of(database.write(Commit.RETRY, lambda tx: runs.retry(tx, wanted)))
 
     @api.get("/runs/<run_id>/logs")
     @documented.validate(resp=answer(LogLineListJson), tags=["runs"])
     def read_logs(run_id: str, query: LogFilter) -> LogLineListJson:
         """Read the log of a run, oldest line first. `next` may be asked again later, for what was added."""
-        return _logs(database, _run(database, run_id), query)
+        return _logs(database, _run(database, known("run", run_id)), query)
+
+
+def _filters(query: RunFilter) -> runs.RunFilters:
+    return runs.RunFilters(
+        project=query.project,
+        pipeline=query.pipeline,
+        trigger=query.trigger,
+        event_id=query.event_id,
+        states=tuple(query.state),
+        since=query.since,
+        until=query.until,
+    )
 
 
 def _run(database: Database, run_id: str) -> Run:

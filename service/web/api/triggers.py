@@ -5,6 +5,8 @@ from __future__ import annotations
 from flask import Blueprint
 from spectree import SpecTree
 
+from service.store import triggers as trigger_rows
+from service.store.session import Commit
 from service.web.api.documentation import answer
 from service.web.api.queries import ProjectQuery, TriggerFilter
 from service.web.declarations import Declarations, TriggerJson, TriggerListJson
@@ -13,6 +15,7 @@ from service.web.parts import WebParts
 
 def register(api: Blueprint, parts: WebParts, documented: SpecTree) -> None:
     declarations = Declarations(parts.runtime)
+    database = parts.runtime.database
 
     @api.get("/triggers")
     @documented.validate(resp=answer(TriggerListJson), tags=["triggers"])
@@ -25,3 +28,19 @@ def register(api: Blueprint, parts: WebParts, documented: SpecTree) -> None:
     def get_trigger(pipeline: str, name: str, query: ProjectQuery) -> TriggerJson:
         """Return one trigger."""
         return declarations.trigger(query.project, pipeline, name)
+
+    @api.post("/triggers/<pipeline>/<name>/pause")
+    @documented.validate(resp=answer(TriggerJson), tags=["triggers"])
+    def pause_trigger(pipeline: str, name: str, query: ProjectQuery) -> TriggerJson:
+        """Pause a trigger: its events are still accepted, and held until it is resumed."""
+        project = declarations.trigger(query.project, pipeline, name).project
+        database.write(Commit.TRIGGER, lambda tx: trigger_rows.pause(tx, project, pipeline, name))
+        return declarations.trigger(project, pipeline, name)
+
+    @api.post("/triggers/<pipeline>/<name>/resume")
+    @documented.validate(resp=answer(TriggerJson), tags=["triggers"])
+    def resume_trigger(pipeline: str, name: str, query: ProjectQuery) -> TriggerJson:
+        """Resume a trigger and let the events it held start their runs, oldest first."""
+        project = declarations.trigger(query.project, pipeline, name).project
+        parts.dispatcher.release(project, pipeline, name)
+        return declarations.trigger(project, pipeline, name)
