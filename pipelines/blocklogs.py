@@ -156,7 +156,7 @@ class RunLogs:
 
     def write(self, level: str, text: str, descriptor: int) -> None:
         if os.getpid() != self._process:
-            # A forked child has a copy of everything, and of the channel to the engine: only the pipe is shared.
+            # A forked child has copies of everything, the channel to the engine too; only the pipe is safe.
             os.write(descriptor, text.encode("utf-8", "replace"))
             return
         self._log().write(level, text)
@@ -176,7 +176,7 @@ class RunLogs:
         log.write(level, text)
 
 
-class _Stream(io.TextIOBase, TextIO):  # type: ignore[misc]  # as the standard library's own stubs have it
+class _Stream(io.TextIOBase, TextIO):
     """Stands in for sys.stdout or sys.stderr."""
 
     def __init__(self, logs: RunLogs, level: str, descriptor: int) -> None:
@@ -278,7 +278,7 @@ def _shown_warnings(logs: RunLogs) -> Iterator[None]:
 
 @contextmanager
 def _inherited_by_threads() -> Iterator[None]:
-    """Let threads start with the context of the thread that starts them, which Python does not before 3.14."""
+    """Let threads start in the context of the thread that starts them; Python itself does from 3.14 on."""
     start = threading.Thread.start
 
     def start_in_context(thread: threading.Thread) -> None:

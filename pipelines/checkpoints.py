@@ -97,7 +97,8 @@ class Checkpoints:
 
     def _is_complete(self, part: Mapping[str, Any]) -> bool:
         try:
-            return (self._root / part["file"]).stat().st_size == int(part["bytes"])
+            size: int = (self._root / part["file"]).stat().st_size
+            return bool(size == part["bytes"])
         except OSError:
             return False
 

@@ -159,8 +159,8 @@ class _Walk:
         for upstream in node.upstream:
             if upstream.state is State.ABSENT:
                 raise BlockCodeError(
-                    f"block {node.name!r} needs the output of {upstream.name!r}, which was not selected to run "
-                    f"and has no stored output in this run; select it as well (--with-upstream)"
+                    f"block {node.name!r} needs the output of {upstream.name!r}, which was not selected to "
+                    f"run and has no stored output in this run; select it as well (--with-upstream)"
                 )
             with self._changed:
                 outputs, manifest = upstream.outputs, upstream.manifest

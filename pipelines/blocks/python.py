@@ -27,7 +27,8 @@ Outputs = tuple[Any, ...]
 def run_python(context: BlockContext, inputs: Sequence[Any]) -> Outputs:
     """Execute the block's file, call its function on the inputs and its tests on the outputs.
 
-    Whatever the file or the function raises comes out as it is; a rule that the code breaks as BlockCodeError.
+    Whatever the file or the function raises comes out as it is; a rule that the code breaks, as
+    BlockCodeError.
     """
     with _ends_forked_children(), _loaded(context) as collector:
         function = _function_of(context, collector)

@@ -42,11 +42,15 @@ WRITERS = {
         "hello",
     ),
     "forked child": (
-        ["import multiprocessing as m", "p = m.get_context('fork').Process(target=print, args=('hello',))", "p.start(); p.join()"],
+        [
+            "import multiprocessing as m",
+            "p = m.get_context('fork').Process(target=print, args=('hello',))",
+            "p.start(); p.join()",
+        ],
         "info",
         "hello",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.filterwarnings("default")

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -109,14 +109,20 @@ FRAMES: dict[str, pd.DataFrame] = {
     "integer labels": pd.DataFrame([[1, 2], [3, 4]]),
     "mixed labels": pd.DataFrame([[1, 2, 3]], columns=pd.Index(["a", 1, None], dtype=object)),
     "dates as labels": pd.DataFrame([[1, 2]], columns=pd.date_range("2024-01-01", periods=2, name="day")),
-    "levels of labels": pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", 1), ("a", 2)], names=["x", None])),
+    "levels of labels": pd.DataFrame(
+        [[1, 2]], columns=pd.MultiIndex.from_tuples([("a", 1), ("a", 2)], names=["x", None])
+    ),
     "named index": pd.DataFrame({"a": [1, 2]}, index=pd.Index(["x", "y"], name="a")),
     "stepped range": pd.DataFrame({"a": [1, 2]}, index=pd.RangeIndex(10, 14, 2, name="n")),
-    "time index": pd.DataFrame({"a": [1, 2]}, index=pd.DatetimeIndex(["2024-01-01", "2024-01-03"], tz=BERLIN)),
-    "levels": pd.DataFrame({"a": [1, 2]}, index=pd.MultiIndex.from_tuples([("x", 1), ("y", 2)], names=["k", "k2"])),
+    "time index": pd.DataFrame(
+        {"a": [1, 2]}, index=pd.DatetimeIndex(["2024-01-01", "2024-01-03"], tz=BERLIN)
+    ),
+    "levels": pd.DataFrame(
+        {"a": [1, 2]}, index=pd.MultiIndex.from_tuples([("x", 1), ("y", 2)], names=["k", "k2"])
+    ),
     "filtered": pd.DataFrame({"a": range(10)}).query("a > 4"),
     "label like ours": pd.DataFrame({"__index_0": [1, 2]}, index=[5, 3]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", FRAMES)
@@ -157,12 +163,38 @@ def test_series_tables_and_arrays_come_back(checkpoints: Checkpoints) -> None:
 
 
 PLAIN = [
-    None, True, 1, 2**70, 1.5, float("inf"), "text", [], {}, [1, [2]], {"a": {"b": None}}, (1, (2,)), {1, 2}, {1: "a"},
-    {"$type": "tuple", "value": 1}, b"\x00\xff", date(2024, 1, 1), time(1, 2, 3), timedelta(days=-1, microseconds=5),
-    datetime(2024, 1, 1, 2, 3), datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN, fold=1),
-    Decimal("1.10"), uuid4(), np.int64(5), np.float32(1.5), np.bool_(True), np.datetime64("2024-01-01"),
-    pd.Timestamp("2024-01-01T00:00:00.123456789"), pd.Timestamp("2024-07-01", tz="Europe/Berlin"), pd.Timedelta("1h"),
-]  # fmt: skip
+    None,
+    True,
+    1,
+    2**70,
+    1.5,
+    float("inf"),
+    "text",
+    [],
+    {},
+    [1, [2]],
+    {"a": {"b": None}},
+    (1, (2,)),
+    {1, 2},
+    {1: "a"},
+    {"$type": "tuple", "value": 1},
+    b"\x00\xff",
+    date(2024, 1, 1),
+    time(1, 2, 3),
+    timedelta(days=-1, microseconds=5),
+    datetime(2024, 1, 1, 2, 3),
+    datetime(2024, 1, 1, tzinfo=UTC),
+    datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN, fold=1),
+    Decimal("1.10"),
+    UUID(int=7),
+    np.int64(5),
+    np.float32(1.5),
+    np.bool_(True),
+    np.datetime64("2024-01-01"),
+    pd.Timestamp("2024-01-01T00:00:00.123456789"),
+    pd.Timestamp("2024-07-01", tz="Europe/Berlin"),
+    pd.Timedelta("1h"),
+]
 
 
 @pytest.mark.parametrize("value", PLAIN, ids=repr)
@@ -269,7 +301,8 @@ import pandas
 from pathlib import Path
 from pipelines.checkpoints import Checkpoints
 from pipelines.crash import CrashPoints
-Checkpoints(Path(sys.argv[1]), CrashPoints(sys.argv[2])).save("run", "block", 1, (pandas.DataFrame({"a": [1]}),))
+checkpoints = Checkpoints(Path(sys.argv[1]), CrashPoints(sys.argv[2]))
+checkpoints.save("run", "block", 1, (pandas.DataFrame({"a": [1]}),))
 """
 
 

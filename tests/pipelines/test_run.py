@@ -1,4 +1,4 @@
-"""Walking the graph: what starts when, what others may see, how failures spread, how a run is taken up again."""
+"""Walking the graph: what starts when, what others may see, how failures spread, how a run is resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from pipelines.model import RetryPolicy
 from pipelines.run import BlockProgress, BlockReport
 from tests.pipelines.running import Bench, Listener, now, python
 
-FRAME = "import pandas as pd\n@data_loader\ndef f():\n    return pd.DataFrame({'a': [1.0, 2.0], 'b': ['x', 'y']})\n"
+FRAME = """
+import pandas as pd
+@data_loader
+def f():
+    return pd.DataFrame({'a': [1.0, 2.0], 'b': ['x', 'y']})
+"""
 PASS_ON = "@transformer\ndef f(data):\n    return data\n"
 EXPORT = "@data_exporter\ndef f(*data):\n    return 'exported'\n"
 FAIL = "@transformer\ndef f(*data):\n    raise ValueError('no')\n"
@@ -242,7 +247,13 @@ def test_a_waiting_run_is_taken_up_when_its_retry_is_due(bench: Bench) -> None:
 
 
 def test_a_retry_that_comes_due_while_another_block_is_busy_is_not_held_up(bench: Bench) -> None:
-    busy = "import time\nfrom tests.pipelines import test_run\n@data_loader\ndef f():\n    assert test_run.RETRIED.wait(10)\n"
+    busy = """
+from tests.pipelines import test_run
+
+@data_loader
+def f():
+    assert test_run.RETRIED.wait(10)
+"""
     then = flaky(bench, 1).replace(
         'return "done"', "from tests.pipelines import test_run; test_run.RETRIED.set()"
     )
