@@ -35,11 +35,12 @@ def json_of(completed: Completed) -> Any:
     return json.loads(completed.stdout)
 
 
-def newest_run(shop: Path) -> dict[str, Any]:
-    run: dict[str, Any] = json_of(run_millrace("runs", "list", "--json", "--limit", "1", cwd=shop))["items"][
-        0
-    ]
-    return run
+@pytest.fixture(scope="module")
+def run_id(shop: Path) -> str:
+    """The id of the run that the project began with."""
+    listed = json_of(run_millrace("runs", "list", "--json", "--limit", "1000", cwd=shop))
+    oldest: str = listed["items"][-1]["id"]
+    return oldest
 
 
 def write_pipeline(project: Path, name: str, source: str, *, more: str = "") -> None:
@@ -155,15 +156,13 @@ def test_failed_run_exits_with_1_and_says_how_to_retry(lone: Path) -> None:
     assert "millrace runs retry " in failed.stderr
 
 
-def test_runs_can_be_listed_shown_and_watched(millrace: Callable[..., Completed], shop: Path) -> None:
-    run_id = newest_run(shop)["id"]
-
-    assert run_id in millrace("runs", "list").stdout
+def test_runs_can_be_listed_shown_and_watched(millrace: Callable[..., Completed], run_id: str) -> None:
+    assert run_id in millrace("runs", "list", "--limit", "1000").stdout
     assert "sum_per_customer" in millrace("runs", "show", run_id).stdout
     assert millrace("runs", "watch", run_id).stdout.splitlines()[-1].startswith("run succeeded")
 
 
-def test_runs_are_listed_by_pages(millrace: Callable[..., Completed], shop: Path) -> None:
+def test_runs_are_listed_by_pages(millrace: Callable[..., Completed]) -> None:
     first = json_of(millrace("runs", "list", "--json", "--limit", "1"))
     second = json_of(millrace("runs", "list", "--json", "--cursor", first["items"][0]["id"]))
 
@@ -171,9 +170,7 @@ def test_runs_are_listed_by_pages(millrace: Callable[..., Completed], shop: Path
     assert first["items"][0]["id"] not in [run["id"] for run in second["items"]]
 
 
-def test_log_of_a_run_names_its_block(millrace: Callable[..., Completed], shop: Path) -> None:
-    run_id = newest_run(shop)["id"]
-
+def test_log_of_a_run_names_its_block(millrace: Callable[..., Completed], run_id: str) -> None:
     lines = [
         json.loads(line)
         for line in millrace("runs", "logs", run_id, "--json", "--block", "write_totals").stdout.splitlines()
@@ -189,8 +186,8 @@ def test_unknown_run_is_wrong_use(millrace: Callable[..., Completed]) -> None:
     assert "there is no run" in refused.stderr
 
 
-def test_finished_run_cannot_be_cancelled(millrace: Callable[..., Completed], shop: Path) -> None:
-    refused = millrace("runs", "cancel", newest_run(shop)["id"])
+def test_finished_run_cannot_be_cancelled(millrace: Callable[..., Completed], run_id: str) -> None:
+    refused = millrace("runs", "cancel", run_id)
 
     assert refused.returncode == 1
     assert "it is succeeded" in refused.stderr
@@ -312,9 +309,7 @@ def test_db_tells_its_state_and_migrates_again_without_harm(millrace: Callable[.
     assert status["runs"]["succeeded"] >= 1
 
 
-def test_db_prune_deletes_nothing_that_is_young(millrace: Callable[..., Completed], shop: Path) -> None:
-    run_id = newest_run(shop)["id"]
-
+def test_db_prune_deletes_nothing_that_is_young(millrace: Callable[..., Completed], run_id: str) -> None:
     assert millrace("db", "prune").returncode == 0
     assert millrace("runs", "show", run_id).returncode == 0
 

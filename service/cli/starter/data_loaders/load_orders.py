@@ -6,7 +6,7 @@ from pipelines import data_loader, test
 
 
 @data_loader
-def load_orders(orders: list[dict[str, Any]], **_: Any) -> pd.DataFrame:
+def load_orders(*, orders: list[dict[str, Any]], **_: Any) -> pd.DataFrame:
     """Turn the orders of this run into a frame."""
     return pd.DataFrame(orders, columns=["customer", "amount"])
 
