@@ -128,11 +128,24 @@ def _columns(flat: pd.DataFrame, facts: dict[str, Any]) -> tuple[pa.Schema, list
         kind, piece = _object_column(column, facts) if column.dtype == object else _typed_column(column)
         fields.append(pa.field(name, kind))
         pieces.append(piece)
-    typed = flat[[name for name in flat.columns if name not in facts["objects"]]]
-    facts["dtypes"] = {name: str(dtype) for name, dtype in typed.dtypes.items() if dtype != "category"}
-    # What pandas needs to find its own types again lies in the metadata, which an empty frame has as well.
-    pandas_facts = pa.Schema.from_pandas(typed.iloc[:0], preserve_index=False).metadata
-    return pa.schema(fields, metadata=pandas_facts), pieces
+    dtypes = {name: dtype for name, dtype in flat.dtypes.items() if name not in facts["objects"]}
+    facts["dtypes"] = {
+        name: str(dtype) for name, dtype in dtypes.items() if not isinstance(dtype, pd.CategoricalDtype)
+    }
+    special = [name for name, dtype in dtypes.items() if not _is_arrows_own(dtype)]
+    return pa.schema(fields, metadata=_facts_of_pandas(flat[special]) if special else None), pieces
+
+
+def _is_arrows_own(dtype: Any) -> bool:
+    """Say whether Arrow's own type is enough to find the dtype again."""
+    if isinstance(dtype, pd.StringDtype):
+        return dtype.na_value is np.nan
+    return isinstance(dtype, (np.dtype, pd.DatetimeTZDtype, pd.CategoricalDtype))
+
+
+def _facts_of_pandas(special: pd.DataFrame) -> Any:
+    # What pandas needs to find its other types again lies in metadata, which an empty frame has as well.
+    return pa.Schema.from_pandas(special.iloc[:0], preserve_index=False).metadata
 
 
 def _typed_column(column: pd.Series[Any]) -> tuple[pa.DataType, Piece]:

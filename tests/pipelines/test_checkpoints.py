@@ -68,6 +68,15 @@ def test_a_column_keeps_its_type(checkpoints: Checkpoints, dtype: str) -> None:
     pd.testing.assert_frame_equal(loaded, frame, check_exact=True)
 
 
+def test_columns_of_all_types_keep_them_side_by_side(checkpoints: Checkpoints) -> None:
+    frame = pd.DataFrame({dtype: pd.Series(values, dtype=dtype) for dtype, values in TYPED_COLUMNS.items()})
+    frame.insert(3, "objects", pd.Series([[1], None, {"a": 2}], dtype=object))
+
+    (loaded,) = round_trip(checkpoints, frame)
+
+    pd.testing.assert_frame_equal(loaded, frame, check_exact=True)
+
+
 OBJECT_COLUMNS: dict[str, list[Any]] = {
     "text": ["a", None, "b"],
     "text and nan": ["a", float("nan"), None],
