@@ -37,7 +37,7 @@ class Admission:
 
     @cached_property
     def _limiter(self) -> MovingWindowRateLimiter:
-        # The storage starts a timer: it is made at the first use, after a fork, and only where there is a rate.
+        # The storage starts a timer: it is made at first use, after a fork, and only where there is a rate.
         return MovingWindowRateLimiter(MemoryStorage())
 
     def over_rate(self, quota: Quota, door: str) -> int | None:

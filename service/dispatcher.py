@@ -20,8 +20,8 @@ from service.planning import Arrival, Moment, event_of, plan_baseline, plan_deli
 from service.projects import Projects
 from service.refusals import Cause, Refused
 from service.rendering import Rendering
-from service.store import events, refusals, triggers
-from service.store.refusals import NewRefusal
+from service.store import events, held, refused, triggers
+from service.store.refused import NewRefusal
 from service.store.session import Commit, Database, GroupCommit, Transaction
 from service.store.values import NewEvent, NewMatch, Recorded, StoredEvent
 from service.store.wakeups import WakeUps
@@ -66,7 +66,7 @@ class Dispatcher:
         )
         self._accepts: GroupCommit[NewEvent, Recorded] = GroupCommit(database, Commit.ACCEPT, events.record)
         self._refuses: GroupCommit[NewRefusal, None] = GroupCommit(
-            database, Commit.REFUSE, refusals.record, max_queue=MAX_REFUSALS_WAITING
+            database, Commit.REFUSE, refused.record, max_queue=MAX_REFUSALS_WAITING
         )
 
     def start(self) -> None:
@@ -108,8 +108,8 @@ class Dispatcher:
             states = self._states.current()
             self._admit(door, states)
             future = self._submit(plan_delivery(door, arrival, Moment(now, states.paused)))
-        except Refused as refused:
-            self.refuse(door.compiled.project, door.source, refused.reason, arrival.address)
+        except Refused as no:
+            self.refuse(door.compiled.project, door.source, no.reason, arrival.address)
             raise
         if door.quota.queued_runs is not None:
             states.count_queued(door.compiled.state_key)
@@ -161,7 +161,7 @@ class Dispatcher:
         To be called now and then.
         """
         with self._database.read() as connection:
-            holding = triggers.holding(connection)
+            holding = held.holding(connection)
             paused = triggers.paused(connection)
         return sum(self._let_go(key) for key in sorted(holding - paused))
 
@@ -178,7 +178,7 @@ class Dispatcher:
         released = 0
         while page := self._database.write(
             Commit.TRIGGER,
-            lambda tx: events.release_held(tx, project, pipeline, trigger, decided, limit=RELEASE_PAGE),
+            lambda tx: held.release_held(tx, project, pipeline, trigger, decided, limit=RELEASE_PAGE),
         ):
             released += page
         return released

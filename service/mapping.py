@@ -75,11 +75,13 @@ def _mage_variables(compiled: CompiledTrigger, event: Event) -> dict[str, Any]:
 
 def _of_body(compiled: CompiledTrigger, event: Event, name: str) -> Any:
     """Return what a webhook's body says under `name`, where the trigger leaves that to it."""
-    if event.type != "webhook.received" or compiled.trigger.spec.get("variables") is not None:
+    if event.type != "webhook.received":
         return None
     body = event.data
-    if compiled.trigger.mage and isinstance(body, Mapping):
-        body = body.get("pipeline_run")
+    if compiled.trigger.mage:
+        body = body.get("pipeline_run") if isinstance(body, Mapping) else None
+    elif compiled.variables is not None:
+        return None
     return body.get(name) if isinstance(body, Mapping) else None
 
 

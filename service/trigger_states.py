@@ -1,4 +1,4 @@
-"""What the store says about triggers: paused, tokens, full queues. Cached, so that a delivery costs no query."""
+"""What the store says about triggers: paused, tokens, queues. Cached: a delivery costs no query."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class TriggerStates:
             with self._database.read() as connection:
                 paused = triggers.paused(connection)
                 limited = self._limited()
-                queued = triggers.queued_runs(connection, limited) if limited else {}
+                queued = dict(triggers.queued_runs(connection, limited)) if limited else {}
         except BaseException:
             self._is_stale = True
             raise

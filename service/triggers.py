@@ -105,8 +105,15 @@ def _compiled(project: str, pipeline: Pipeline, trigger: Trigger, rendering: Ren
         filter=_filter(spec.get("filter")),
         variables=_variables(trigger),
         execution_date=_expression(spec.get("execution_date")),
-        limits=run_limits(project, pipeline),
+        limits=run_limits(project, pipeline) + _own_limit(project, trigger),
     )
+
+
+def _own_limit(project: str, trigger: Trigger) -> tuple[Limit, ...]:
+    maximum = (trigger.spec.get("concurrency") or {}).get("limit")
+    if maximum is None:
+        return ()
+    return (Limit(f"trigger:{project}/{trigger.pipeline}/{trigger.name}", int(maximum)),)
 
 
 def _variables(trigger: Trigger) -> CompiledTree | None:

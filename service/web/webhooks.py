@@ -1,4 +1,4 @@
-"""The doors for webhooks: `/webhooks/<pipeline>/<trigger>`, or a path of the trigger's own, and Mage's two."""
+"""Doors for webhooks: `/webhooks/<pipeline>/<trigger>`, or a path of the trigger's own, and Mage's two."""
 
 from __future__ import annotations
 
