@@ -1,0 +1,97 @@
+"""Deletes what is too old: rows in small batches, then the checkpoint files of runs."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+import structlog
+
+from service.errors import MillraceServiceError
+from service.runtime import Runtime
+from service.settings import Settings
+from service.store.prune import BATCH, Pruned, Retention, checkpoints_deleted, prune
+from service.store.session import Commit
+
+logger = structlog.get_logger(__name__)
+
+PAUSE_SECONDS = 0.05  # between two batches, in which others get their turn to write
+
+
+class Maintenance:
+    """Prunes now and then on a thread of its own. Several engines may do so at once."""
+
+    def __init__(self, runtime: Runtime, *, batch: int = BATCH) -> None:
+        self._runtime = runtime
+        self._batch = batch
+        self._retention = retention_of(runtime.settings)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._prune_on, name="maintenance", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Return when the batch at hand is done."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def prune(self) -> int:
+        """Delete all that is too old, or what there is time for before the stop; return how many rows."""
+        total = 0
+        while not self._stopping.is_set():
+            pruned = self._prune_batch()
+            if pruned.is_done:
+                break
+            total += pruned.rows
+            self._stopping.wait(PAUSE_SECONDS)
+        return total
+
+    def _prune_batch(self) -> Pruned:
+        database = self._runtime.database
+        pruned = database.write(Commit.PRUNE, lambda tx: prune(tx, self._retention, batch=self._batch))
+        if pruned.run_ids:
+            # The rows no longer name the files when those go: a resume never looks for what is not there.
+            delete_checkpoints(self._runtime.settings.checkpoints, pruned.run_ids)
+            database.write(Commit.PRUNE, lambda tx: checkpoints_deleted(tx, pruned.run_ids))
+        return pruned
+
+    def _prune_on(self) -> None:
+        while not self._stopping.wait(self._runtime.settings.prune_seconds):
+            try:
+                rows = self.prune()
+            except MillraceServiceError as error:
+                logger.warning("could not prune; it is tried again", error=str(error))
+            except Exception:
+                logger.exception("could not prune; it is tried again")
+            else:
+                if rows:
+                    logger.info("pruned", rows=rows)
+
+
+def retention_of(settings: Settings) -> Retention:
+    """Return how long everything is kept, as the settings say."""
+    return Retention(
+        payloads=timedelta(days=settings.payload_days),
+        events=timedelta(days=settings.event_days),
+        deliveries=timedelta(days=settings.delivery_days),
+        runs=timedelta(days=settings.run_days),
+        logs=timedelta(days=settings.log_days),
+        checkpoints=timedelta(days=settings.checkpoint_days),
+    )
+
+
+def delete_checkpoints(folder: Path, run_ids: Sequence[str]) -> None:
+    """Delete the checkpoint files of these runs. What is gone already is fine.
+
+    The layout is that of `pipelines.checkpoints`, which is not imported: it would bring pandas in.
+    """
+    for run_id in run_ids:
+        if not run_id.strip("."):
+            continue  # dots are the one thing that quoting leaves, and they lead out of the folder
+        shutil.rmtree(folder / quote(run_id, safe=""), ignore_errors=True)
