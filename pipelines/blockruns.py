@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pipelines.blocks.python import run_python
+from pipelines.blocks.sql import run_sql
 from pipelines.checkpoints import BLOCK_MODULE_PREFIX
 from pipelines.context import BlockContext, EffectCounter, current_block
 from pipelines.crash import CrashPoints
@@ -25,16 +26,10 @@ from pipelines.variables import block_keywords
 Outputs = tuple[Any, ...]
 
 
-def _run_sql(context: BlockContext, inputs: Sequence[Any]) -> Outputs:
-    from pipelines.blocks.sql import run_sql
-
-    return run_sql(context, inputs)
-
-
 # How each language executes: the block's context and its inputs to its outputs.
 LANGUAGES: Mapping[str, Callable[[BlockContext, Sequence[Any]], Outputs]] = {
     "python": run_python,
-    "sql": _run_sql,
+    "sql": run_sql,
 }
 
 

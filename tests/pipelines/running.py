@@ -12,8 +12,10 @@ from typing import Any
 
 from pipelines.checkpoints import Checkpoints
 from pipelines.crash import CrashPoints
+from pipelines.io.config import Profiles
 from pipelines.model import Block, BlockType, Pipeline
 from pipelines.run import BlockProgress, BlockReport, RunResult, RunSpec, execute
+from pipelines.secrets import Secrets
 from pipelines.variables import RunFacts
 
 EXECUTION_DATE = datetime(2024, 1, 2, 5, tzinfo=UTC)
@@ -74,6 +76,7 @@ class Bench:
     drain: threading.Event = field(default_factory=threading.Event)
     crash: CrashPoints = field(default_factory=CrashPoints)
     clock: Callable[[], datetime] = now
+    environ: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -88,7 +91,7 @@ class Bench:
             spec,
             self.listener,
             checkpoints=self.checkpoints,
-            profiles=None,  # type: ignore[arg-type]  # no block here uses a connector
+            profiles=Profiles(self.root, environ=self.environ, secrets=Secrets(None, self.environ)),
             crash=self.crash,
             clock=self.clock,
             drain=self.drain,
