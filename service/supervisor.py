@@ -20,12 +20,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from service.alarm import Alarm
-from service.errors import SettingsError
+from service.errors import SettingsError, UnsupportedStore
 from service.lifeline import Lifeline
 
 logger = structlog.get_logger(__name__)
 
 EXIT_WRONG_USE = 2  # of a child: what it was given is wrong, and starting it again would not mend it
+NO_RESTART_MENDS = (SettingsError, UnsupportedStore)
 _LIVED_WELL_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 10.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

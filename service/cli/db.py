@@ -53,8 +53,8 @@ def status(projects: tuple[Path, ...], as_json: bool) -> None:
 def prune(projects: tuple[Path, ...], as_json: bool) -> None:
     """Delete what is older than the retention settings allow, now instead of by and by."""
     with opened(projects) as runtime:
-        deleted = Maintenance(runtime).prune_all()
+        deleted = Maintenance(runtime).prune()
     if as_json:
-        print_json({"deleted": deleted})
+        print_json({"deleted_rows": deleted})
     else:
-        click.echo(f"deleted {deleted}")
+        click.echo(f"deleted {deleted} rows")

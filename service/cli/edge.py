@@ -10,15 +10,9 @@ from collections.abc import Sequence
 import click
 
 from pipelines.errors import MillraceError
+from service.cli.exits import DONE, FAILED, INTERRUPTED, exit_code_of
 from service.cli.root import millrace
-from service.errors import MillraceServiceError, NotFound, SettingsError, UnsupportedStore
-
-DONE = 0
-FAILED = 1  # the run or the check failed, or what was asked for could not be done
-WRONG_USE = 2
-INTERRUPTED = 130  # by convention 128 + SIGINT
-
-_WRONG_USES = (SettingsError, NotFound, UnsupportedStore)
+from service.errors import MillraceServiceError
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -38,7 +32,7 @@ def run_command(arguments: Sequence[str]) -> int:
         return DONE
     except (MillraceError, MillraceServiceError) as error:
         click.echo(f"Error: {error}", err=True)
-        return WRONG_USE if isinstance(error, _WRONG_USES) else FAILED
+        return exit_code_of(error)
     except Exception as error:  # a bug of ours, or of the machine
         return _show_unexpected(error)
     return code if isinstance(code, int) else DONE

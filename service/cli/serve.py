@@ -11,7 +11,10 @@ from typing import Any, TypeVar
 import click
 import structlog
 
+from pipelines.errors import MillraceError
+from service.cli.exits import exit_code_of
 from service.cli.options import project_option, settings_of
+from service.errors import MillraceServiceError
 from service.lifeline import Lifeline
 from service.logs import configure_logs
 from service.settings import PREFIX, Settings, unknown_variables
@@ -91,7 +94,12 @@ def engine(projects: tuple[Path, ...], lifeline: int | None) -> None:
     """Only the engine: claims runs and executes them in worker processes, ticks schedules and sensors."""
     from service.engine import serve_engine
 
-    serve_engine(_prepare(projects, process="engine"), lifeline)
+    settings = _prepare(projects, process="engine")
+    try:
+        serve_engine(settings, lifeline)
+    except (MillraceError, MillraceServiceError) as error:
+        logger.error("the engine cannot go on", error=str(error))
+        raise click.exceptions.Exit(exit_code_of(error)) from error
 
 
 def _prepare(projects: tuple[Path, ...], *, process: str, **chosen: Any) -> Settings:

@@ -293,6 +293,11 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # what is loaded now stays; the collector need not look at it again
     Host(channel, hello).serve()
+    # Without the interpreter's farewell: native libraries (DuckDB's bindings) complain there about what
+    # is still loaded, on the terminal of whoever ran a pipeline.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

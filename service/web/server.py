@@ -6,6 +6,7 @@ in a child, after the fork, because neither survives one.
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
@@ -22,11 +23,16 @@ from service.errors import MillraceServiceError
 from service.projects import ProjectsWatch
 from service.runtime import Runtime, build_dispatcher, build_runtime
 from service.settings import Settings
+from service.supervisor import EXIT_WRONG_USE, NO_RESTART_MENDS
 from service.web.parts import WebParts
 
 logger = structlog.get_logger(__name__)
 
 _MAX_CONNECTIONS = 2048  # open at once in a process; further ones wait in the socket's queue
+# How a child tells gunicorn's master that it cannot start. The master then ends with the same code instead of
+# trying again at once; the supervisor does that, with pauses.
+_FAILED = Arbiter.APP_LOAD_ERROR
+_HOPELESS = Arbiter.WORKER_BOOT_ERROR
 
 
 class Web:
@@ -42,6 +48,7 @@ class Web:
         self._runtime.wakeups.start()
         self._dispatcher.start()
         self._watch.start()
+        logger.info("web process started", threads=self._runtime.settings.web_threads)
 
     def stop(self) -> None:
         """Commit what was accepted, then close. Called when no request is being answered any more."""
@@ -86,11 +93,20 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             self._web.start()
             return create_app(self._web.parts)
         except (MillraceError, MillraceServiceError) as error:
-            logger.error("the web process cannot start", error=str(error))  # noqa: TRY400 - no traceback wanted
-            raise SystemExit(Arbiter.APP_LOAD_ERROR) from error
+            logger.error("the web process cannot start", error=str(error))
+            is_hopeless = isinstance(error, NO_RESTART_MENDS)
+            raise SystemExit(_HOPELESS if is_hopeless else _FAILED) from error
 
     def run(self) -> None:
-        _Master(self, self._lifeline_end).run()
+        """Serve until a stop signal, then exit; with EXIT_WRONG_USE when no restart would help."""
+        master_pid = os.getpid()
+        try:
+            _Master(self, self._lifeline_end).run()
+        except SystemExit as end:
+            if os.getpid() != master_pid:
+                raise  # a child of gunicorn's comes by here as well, on its way out
+            codes = {_HOPELESS: EXIT_WRONG_USE, _FAILED: 1}
+            raise SystemExit(codes.get(end.code, end.code)) from end
 
     def _close(self) -> None:
         if self._web is not None:
@@ -105,7 +121,7 @@ class _Master(Arbiter):  # type: ignore[misc]
         super().__init__(application)
 
     def manage_workers(self) -> None:
-        # Looked at here, about once a second, because a thread in the master would not survive its forks well.
+        # Looked at here, about once a second: a thread in a process that forks is asking for trouble.
         if self._lifeline_end is not None and lifeline.is_cut(self._lifeline_end):
             raise StopIteration
         super().manage_workers()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ def service(project: Path) -> Iterator[Service]:
         yield running
 
 
-def token_of(project: Path) -> str:
-    shown = run_millrace("pipelines", "show", "hello", "--json", cwd=project)
+def token_of(project: Path, environ: Mapping[str, str] | None = None) -> str:
+    shown = run_millrace("pipelines", "show", "hello", "--json", cwd=project, environ=environ)
     assert shown.returncode == 0, shown.stderr
     return str(json.loads(shown.stdout)["triggers"][0]["token"])
 
@@ -56,6 +56,19 @@ def test_a_webhook_reaches_a_finished_run(service: Service, project: Path) -> No
     assert run["state"] == "succeeded", run
     assert [block["state"] for block in run["blocks"]] == ["succeeded"] * 3
     assert (project / "out" / "totals.csv").read_text().splitlines() == ["customer,amount", "Ada,3"]
+
+
+def test_it_serves_from_postgres(project: Path, postgres_url: str) -> None:
+    environ = {"MILLRACE_DATABASE_URL": postgres_url}
+
+    with Service([project], environ=environ) as service:
+        service.wait_ready()
+        answer = post_orders(service, token_of(project, environ))
+        code = service.stop()
+
+    assert answer.json()["run"]["state"] == "succeeded"
+    assert code == 0
+    assert not (project / ".millrace" / "millrace.db").exists()
 
 
 def test_a_stop_is_clean_and_leaves_no_process(service: Service) -> None:
