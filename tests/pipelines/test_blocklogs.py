@@ -7,11 +7,13 @@ import sys
 import threading
 import time
 import tracemalloc
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from pipelines.blocklogs import MAX_BLOCK_CHARACTERS, MAX_LINE_CHARACTERS, BlockLog
+from pipelines.run import BlockReport
 from tests.pipelines.running import Bench, python
 
 
@@ -107,10 +109,12 @@ def test_a_traceback_comes_as_one_message(bench: Bench) -> None:
 
 def test_log_lines_come_before_the_end_of_their_block_is_told(bench: Bench) -> None:
     seen: list[int] = []
-    bench.listener.commit = lambda report, future: (
-        seen.append(len(bench.listener.lines)),
-        future.set_result(None),
-    )[1]
+
+    def commit(report: BlockReport, future: Future[None]) -> None:
+        seen.append(len(bench.listener.lines))
+        future.set_result(None)
+
+    bench.listener.commit = commit
 
     bench.run(python("a", loader("import os", "print('one')", "os.system('echo two')")))
 
