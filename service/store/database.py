@@ -177,6 +177,7 @@ def _normalised(url: str) -> URL:
 def _postgres_engine(url: URL) -> Engine:
     return create_engine(
         url,
+        hide_parameters=True,  # payloads and tokens do not belong into messages
         pool_pre_ping=True,
         pool_size=5,
         max_overflow=30,
@@ -193,6 +194,7 @@ def _sqlite_engine(url: URL) -> Engine:
     os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
     engine = create_engine(
         url,
+        hide_parameters=True,
         pool_size=5,
         max_overflow=30,
         # The driver must not begin transactions by itself; `begin` below does it at the right moment.

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, func, insert, select
 from service.store.database import Transaction
 from service.store.erasure import forget
 from service.store.event_reading import get, listing, raw_of
-from service.store.faults import is_fault_of_values
+from service.store.faults import fault_of_values
 from service.store.held import held, release_held
 from service.store.keys import Digester
 from service.store.run_rows import insert_runs
@@ -87,10 +87,11 @@ def _record_guarded(
         with tx.connection.begin_nested():
             made = _record_all(tx, arrivals)
     except Exception as error:
-        if not is_fault_of_values(error):
+        reason = fault_of_values(error)
+        if reason is None:
             raise
         if len(arrivals) == 1:
-            answers[arrivals[0].place] = error
+            answers[arrivals[0].place] = reason
             return
     else:
         answers.update(made)

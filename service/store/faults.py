@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from enum import Enum, auto
 
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 
@@ -52,12 +52,13 @@ def _postgres_fault(error: DBAPIError) -> Fault:
     return Fault.GONE if code.startswith(_POSTGRES_GONE) else Fault.OTHER
 
 
-def is_fault_of_values(error: Exception) -> bool:
-    """Return whether the values of one row may be to blame: the rows beside it can be written without it."""
+def fault_of_values(error: Exception) -> Exception | None:
+    """Return what is wrong with a row's values; None when the rows beside it would fail as well."""
     if isinstance(error, DBAPIError):
-        return fault_of(error) is Fault.OTHER
-    # Drivers refuse text and numbers before the server sees them: NUL, lone surrogates, 65-bit integers.
-    return isinstance(error, (ValueError, TypeError, OverflowError))
+        return error if fault_of(error) is Fault.OTHER else None
+    # Values are refused before the server sees them, too: NUL, lone surrogates, numbers of 65 bits.
+    cause = error.orig if isinstance(error, StatementError) else error
+    return cause if isinstance(cause, (ValueError, TypeError, OverflowError)) else None
 
 
 def one_line(error: BaseException) -> str:

@@ -25,9 +25,15 @@ _DECIDED = (
     )
     .values(outcome=bindparam("new_outcome"), reason=bindparam("why"), run_id=bindparam("run"))
 )
-_EVENT = update(events).where(events.c.id == bindparam("of_event")).values(outcome=bindparam("new_outcome"))
-_OUTCOMES = select(matches.c.event_id, matches.c.outcome).where(
-    matches.c.event_id.in_(bindparam("event_ids", expanding=True))
+_EVENT = (
+    update(events)
+    .where(events.c.id == bindparam("of_event"))
+    .values(outcome=bindparam("new_outcome"), reason=bindparam("why"))
+)
+_OUTCOMES = (
+    select(matches.c.event_id, matches.c.outcome, matches.c.reason)
+    .where(matches.c.event_id.in_(bindparam("event_ids", expanding=True)))
+    .order_by(matches.c.event_id, matches.c.position)
 )
 _HOLDING = (
     select(matches.c.project, matches.c.pipeline, matches.c.trigger)
@@ -104,14 +110,12 @@ def _decision(event: StoredEvent, match: NewMatch) -> dict[str, object]:
 
 
 def _settle_outcomes(tx: Transaction, event_ids: Sequence[str]) -> None:
-    """An event's own outcome is the first in order among its matches."""
-    found: dict[str, set[str]] = {event_id: set() for event_id in event_ids}
-    for event_id, outcome in tx.connection.execute(_OUTCOMES, {"event_ids": list(event_ids)}):
-        found[event_id].add(outcome)
-    tx.connection.execute(
-        _EVENT,
-        [
-            {"of_event": event_id, "new_outcome": next(o.value for o in OUTCOME_ORDER if o.value in outcomes)}
-            for event_id, outcomes in sorted(found.items())
-        ],
-    )
+    """An event's own outcome is the first in order among its matches, and its reason is that match's."""
+    found: dict[str, dict[str, str | None]] = {event_id: {} for event_id in event_ids}
+    for event_id, outcome, reason in tx.connection.execute(_OUTCOMES, {"event_ids": list(event_ids)}):
+        found[event_id].setdefault(outcome, reason)
+    rows = []
+    for event_id, reasons in sorted(found.items()):
+        outcome = next(known.value for known in OUTCOME_ORDER if known.value in reasons)
+        rows.append({"of_event": event_id, "new_outcome": outcome, "why": reasons[outcome]})
+    tx.connection.execute(_EVENT, rows)

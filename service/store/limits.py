@@ -79,7 +79,7 @@ class _Need:
 
 
 def admit(tx: Transaction, run_ids: Sequence[str], *, most: int) -> set[str]:
-    """Take the limits of up to `most` runs that are about to be claimed, and return these; park who must wait.
+    """Take the limits of up to `most` runs that are about to be claimed, and return these; park the blocked.
 
     The caller has locked the runs, and names them in the order in which they may start; runs without limits
     may be among them.

@@ -1,4 +1,4 @@
-"""Ticks of sensors: claimed by one engine, committed in pages with their cursor, closed with a row that tells all."""
+"""Ticks of sensors: claimed by one engine, committed in pages with their cursor, closed with a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the store knows of triggers: their own tokens, their numbers in Mage's addresses, whether they are paused."""
+"""What the store knows of triggers: their own tokens, their numbers in Mage's addresses, who is paused."""
 
 from __future__ import annotations
 

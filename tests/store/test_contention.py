@@ -1,0 +1,170 @@
+"""Many processes and threads at one store."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from service.store import events, runs
+from service.store.session import Commit, Database
+from service.store.values import Limit, Recorded, RunEnded, RunState
+from tests.parts.stores import opened_store
+from tests.store.builders import NOON, claim, enqueue, new_event, new_run, record, recorded
+
+_CLAIMER = """
+import json, sys
+from pathlib import Path
+from tests.parts.stores import opened_store
+from tests.store.builders import claim
+with opened_store(sys.argv[1], Path(sys.argv[2])) as database:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    taken = []
+    while batch := claim(database, slots=3, engine_id=sys.argv[3]):
+        taken += [one.run.id for one in batch]
+print(json.dumps(taken))
+"""
+
+
+def _together(count: int, work: Callable[[int], object]) -> list[object]:
+    """Run `work(0..count-1)` on threads that begin at the same moment."""
+    barrier = threading.Barrier(count)
+
+    def begin(number: int) -> object:
+        barrier.wait(10)
+        return work(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(begin, range(count)))
+
+
+def test_processes_that_claim_at_once_never_get_the_same_run(
+    database: Database, store_url: str, tmp_path: Path
+) -> None:
+    made = {enqueue(database).id for _ in range(60)}
+    claimers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _CLAIMER, store_url, str(tmp_path), f"engine-{number}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(3)
+    ]
+    for claimer in claimers:
+        assert claimer.stdout is not None
+        assert claimer.stdout.readline() == "ready\n"
+
+    for claimer in claimers:
+        assert claimer.stdin is not None
+        claimer.stdin.write("go\n")
+        claimer.stdin.flush()
+    taken = [ident for claimer in claimers for ident in json.loads(claimer.communicate(timeout=60)[0])]
+
+    assert Counter(taken) == Counter(made)
+
+
+def test_the_same_events_from_eight_threads_are_each_stored_once(
+    database: Database, store_url: str, tmp_path: Path
+) -> None:
+    def deliver(number: int) -> list[Recorded]:
+        # Every thread in another order: unsorted batches of these would deadlock on Postgres.
+        keys = [f"key-{n}" for n in range(200)]
+        keys = keys[number * 25 :] + keys[: number * 25]
+        with opened_store(store_url, tmp_path) as own:
+            batches = [keys[n : n + 20] for n in range(0, 200, 20)]
+            return [answer for batch in batches for answer in recorded(own, *map(new_event, batch))]
+
+    answers = [answer for part in _together(8, deliver) for answer in part]  # type: ignore[attr-defined]
+
+    assert len(answers) == 1600
+    assert len({answer.event_id for answer in answers}) == 200
+    assert len({answer.run_ids for answer in answers}) == 200
+    assert sum(not answer.duplicate for answer in answers) == 200
+    with database.read() as connection:
+        assert len(runs.listing(connection, limit=1000)) == 200
+        assert len(events.listing(connection, limit=1000)) == 200
+
+
+def test_a_repeat_waits_for_its_first_that_is_still_uncommitted(
+    database: Database, store_url: str, tmp_path: Path
+) -> None:
+    is_written, may_commit = threading.Event(), threading.Event()
+    answers: list[Recorded | Exception] = []
+
+    def slowly() -> None:
+        def work(tx: object) -> list[Recorded | Exception]:
+            made = events.record(tx, [new_event("a")])  # type: ignore[arg-type]
+            is_written.set()
+            assert may_commit.wait(10)
+            return made
+
+        answers.extend(database.write(Commit.ACCEPT, work))
+
+    first = threading.Thread(target=slowly)
+    first.start()
+    assert is_written.wait(10)
+    with opened_store(store_url, tmp_path) as other, ThreadPoolExecutor(1) as pool:
+        repeat = pool.submit(record, other, new_event("a"))
+        assert not repeat.done()
+        may_commit.set()
+        (second,) = repeat.result(10)
+    first.join(10)
+
+    assert isinstance(second, Recorded)
+    assert isinstance(answers[0], Recorded)
+    assert second.duplicate
+    assert (second.event_id, second.run_ids) == (answers[0].event_id, answers[0].run_ids)
+
+
+def test_a_limit_is_never_exceeded_by_claimers_at_once(database: Database) -> None:
+    two, one = Limit("two", 2), Limit("one", 1)
+    for number in range(24):
+        enqueue(database, new_run(limits=[two] if number % 2 else [two, one]))
+    running: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    guard = threading.Lock()
+    done: list[str] = []
+    wanted = {}
+    with database.read() as connection:
+        for run in runs.listing(connection, limit=100):
+            wanted[run.id] = run
+    names = {
+        run_id: ["two"] if number % 2 else ["two", "one"] for number, run_id in enumerate(sorted(wanted))
+    }
+
+    def work(engine: int) -> None:
+        while len(done) < 24:
+            for taken in claim(database, slots=2, engine_id=f"engine-{engine}"):
+                with guard:
+                    running.update(names[taken.run.id])
+                    for name in running:
+                        most[name] = max(most[name], running[name])
+                with guard:
+                    running.subtract(names[taken.run.id])
+                report = RunEnded(taken.run.id, taken.run.claim, RunState.SUCCEEDED, NOON)
+                assert database.write(Commit.REPORT, lambda tx, r=report: runs.apply(tx, [r])) == [True]  # type: ignore[misc]
+                done.append(taken.run.id)
+
+    _together(4, work)
+
+    assert sorted(done) == sorted(names)
+    assert most["two"] <= 2
+    assert most["one"] <= 1
+
+
+def test_the_same_idempotency_key_at_once_makes_one_run(database: Database) -> None:
+    def ask(_: int) -> tuple[str, bool]:
+        run, created = database.write(Commit.ENQUEUE, lambda tx: runs.enqueue(tx, new_run(), "once"))
+        return run.id, created
+
+    answers = _together(6, ask)
+
+    assert len({ident for ident, _ in answers}) == 1  # type: ignore[misc]
+    assert sum(created for _, created in answers) == 1  # type: ignore[misc]
