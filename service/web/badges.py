@@ -39,7 +39,7 @@ BLOCK_BADGES = {
 OUTCOME_BADGES = {
     Outcome.RAN: Badge(_GOOD, "✓", "ran"),
     Outcome.BATCHED: Badge(_GOOD, "≡", "batched"),
-    Outcome.HELD: Badge(_WAITING, "⏸", "held"),
+    Outcome.HELD: Badge(_WAITING, "‖", "held"),
     Outcome.SKIPPED: Badge(_NEUTRAL, "⤼", "skipped"),
     Outcome.MAPPING_FAILED: Badge(_BAD, "✕", "mapping failed"),
     Outcome.FILTERED: Badge(_NEUTRAL, "▽", "filtered"),
@@ -48,7 +48,7 @@ OUTCOME_BADGES = {
     Outcome.BASELINE: Badge(_NEUTRAL, "○", "baseline"),
 }
 
-PAUSED = Badge(_WAITING, "⏸", "paused")
+PAUSED = Badge(_WAITING, "‖", "paused")
 DISABLED = Badge(_NEUTRAL, "■", "disabled")
 CANCELLING = Badge(_WAITING, "■", "cancelling")
 NEVER_RAN = Badge(_NEUTRAL, "○", "no run yet")

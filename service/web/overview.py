@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection
-
 from pipelines.model import Problem, Severity, TriggerType
 from service.runtime import Runtime
 from service.store import events, runs
@@ -45,6 +43,7 @@ class RunRow:
     pipeline: str
     trigger: str | None
     badge: Badge
+    is_over: bool
     chips: tuple[Chip, ...]
     created_at: datetime
     took: str | None
@@ -96,31 +95,22 @@ def gather(runtime: Runtime) -> Overview:
     """Read everything the page shows. Raises StoreUnavailable."""
     declared = Declarations(runtime).pipelines(None)
     with runtime.database.read() as connection:
-        found_runs = runs.listing(connection, runs.RunFilters(), limit=SHOWN_RUNS)
+        found_runs = runs.listing(connection, limit=SHOWN_RUNS)
         found_events = events.listing(connection, limit=SHOWN_EVENTS)
-        last = {
-            (pipeline.project, pipeline.name): _last_run(connection, pipeline.project, pipeline.name)
-            for pipeline in declared
-        }
+        last = [
+            runs.listing(connection, runs.RunFilters(project=one.project, pipeline=one.name), limit=1)
+            for one in declared
+        ]
     now = runtime.clock()
     return Overview(
         title=", ".join(runtime.projects.names),
         alarms=_alarms(runtime),
         problems=_problems(runtime),
-        pipelines=tuple(
-            _pipeline_row(pipeline, last[pipeline.project, pipeline.name]) for pipeline in declared
-        ),
+        pipelines=tuple(_pipeline_row(one, found) for one, found in zip(declared, last, strict=True)),
         runs=tuple(_run_row(run, now) for run in found_runs),
         events=tuple(_event_row(event) for event in found_events),
-        example=next(
-            (trigger.url for pipeline in declared for trigger in pipeline.triggers if trigger.url), None
-        ),
+        example=next((trigger.url for one in declared for trigger in one.triggers if trigger.url), None),
     )
-
-
-def _last_run(connection: Connection, project: str, pipeline: str) -> Run | None:
-    found = runs.listing(connection, runs.RunFilters(project=project, pipeline=pipeline), limit=1)
-    return found[0] if found else None
 
 
 def _alarms(runtime: Runtime) -> tuple[str, ...]:
@@ -134,13 +124,13 @@ def _problems(runtime: Runtime) -> tuple[Problem, ...]:
     return tuple(problem for problem in found if problem.severity is not Severity.INFO)[:SHOWN_PROBLEMS]
 
 
-def _pipeline_row(pipeline: PipelineJson, last: Run | None) -> PipelineRow:
+def _pipeline_row(pipeline: PipelineJson, last: Sequence[Run]) -> PipelineRow:
     return PipelineRow(
         project=pipeline.project,
         name=pipeline.name,
         description=pipeline.description,
         blocks=len(pipeline.blocks),
-        last=NEVER_RAN if last is None else _run_badge(last),
+        last=_run_badge(last[0]) if last else NEVER_RAN,
         triggers=tuple(_trigger_row(trigger) for trigger in pipeline.triggers),
     )
 
@@ -174,6 +164,7 @@ def _run_row(run: Run, now: datetime) -> RunRow:
         pipeline=run.pipeline,
         trigger=run.trigger,
         badge=_run_badge(run),
+        is_over=run.state.is_final,
         chips=_chips(run.blocks),
         created_at=run.created_at,
         took=None if run.started_at is None else duration_text((run.finished_at or now) - run.started_at),

@@ -92,7 +92,7 @@ def test_page_shows_events_with_outcome_and_reason(demo: Site) -> None:
 def test_page_shows_paused_triggers(demo: Site) -> None:
     demo.client.post("/api/v1/triggers/etl/hook/pause")
 
-    assert "/webhooks/etl/hook ⏸ paused" in text_of(fragment(demo))
+    assert "/webhooks/etl/hook ‖ paused" in text_of(fragment(demo))
 
 
 def test_page_warns_while_no_engine_is_alive(demo: Site) -> None:

@@ -16,7 +16,7 @@ from service.web.api.ids import known
 from service.web.api.paging import page_of
 from service.web.api.queries import LogFilter, RunFilter, RunHeaders, RunRequest
 from service.web.parts import WebParts
-from service.web.problems import Refusal, not_found
+from service.web.problems import not_found
 from service.web.schemas import LogLineJson, LogLineListJson, RunJson, RunListJson
 
 

@@ -23,8 +23,7 @@ async function refresh() {
   const headers = tag ? { "If-None-Match": tag } : {};
   const answer = await fetch(region.dataset.source, { headers, signal: AbortSignal.timeout(10000) });
   if (answer.status === 200) {
-    const html = await answer.text();
-    if (tag !== null) swap(html);
+    swap(await answer.text());
     tag = answer.headers.get("ETag");
   } else if (answer.status !== 304) {
     throw new Error(`status ${answer.status}`);
