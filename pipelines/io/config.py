@@ -1,4 +1,4 @@
-"""The profiles of `io_config.yaml`: named sets of connection settings, each value rendered when it is asked for."""
+"""The profiles of `io_config.yaml`: named connection settings, each value rendered when it is asked for."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Profile(Mapping[str, Any]):
         return key in self._values
 
     def __getitem__(self, key: str) -> Any:
-        """Return the rendered value. Raises KeyError when there is none, ProfileError when it cannot be rendered."""
+        """Return the rendered value. Raises KeyError, and ProfileError when it cannot be rendered."""
         value = self._values[key]
         return self._rendered(value, (self.name, key))
 
@@ -61,7 +61,8 @@ class Profile(Mapping[str, Any]):
         if value is None or value == "":
             hint = closest(key, self._values)
             raise ProfileError(
-                f"profile '{self.name}' in {self.file}:{self._line} lacks {key}; add it under '{self.name}:'{hint}"
+                f"profile '{self.name}' in {self.file}:{self._line} lacks {key}; "
+                f"add it under '{self.name}:'{hint}"
             )
         return value
 
@@ -96,6 +97,11 @@ class Profiles:
         self._root = root
         self._functions = file_functions(environ, secrets)
         self._read: tuple[str, Document] | None = None
+
+    @property
+    def functions(self) -> Mapping[str, Any]:
+        """What templates of this project may call: `env_var`, `secret`, ...; SQL blocks use them as well."""
+        return self._functions
 
     def profile(self, name: str = DEFAULT_PROFILE) -> Profile:
         """Return a profile. Raises ProfileError when the file or the profile is not there, or is no YAML."""

@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import duckdb
 import pandas as pd
 
-from pipelines.io.base import Connector, Policy, refuse_unknown
+from pipelines.io.base import Policy, refuse_unknown
 from pipelines.io.duckdb.reading import read_query
-from pipelines.io.duckdb.tables import Order, columns_of, forget_frame, run, touch, write_frame
+from pipelines.io.duckdb.tables import (
+    Order,
+    columns_of,
+    forget_frame,
+    readable,
+    run,
+    touch,
+    write_frame,
+    write_query,
+)
 from pipelines.io.effects import EFFECTS_COLUMNS, EFFECTS_TABLE, Effect, transaction, write_once
 from pipelines.io.errors import ConnectionFailed, ExportRefused, QueryFailed
 from pipelines.io.frames import to_arrow
+from pipelines.io.sqlconnector import SqlConnector
 from pipelines.io.sqltext import Relation, bind, first_word, quoted, statements
 
 if TYPE_CHECKING:
@@ -47,7 +57,7 @@ class DuckDBSettings:
         )
 
 
-class DuckDB(Connector):
+class DuckDB(SqlConnector):
     """Loads from and exports to one DuckDB file.
 
     A process that has the file open keeps all others out, so it is held for one call only, or for as
@@ -69,31 +79,19 @@ class DuckDB(Connector):
 
     @property
     def schema(self) -> str:
-        """The schema of tables that are named without one, and of our table of effects."""
         return self._settings.schema
 
-    def load(self, query: str, limit: int | None = None, **binds: Any) -> pd.DataFrame:
-        """Return the rows of a query; `:name` in it takes the value of that keyword.
-
-        Of several statements the last one gives the rows. Whole numbers and booleans that lack values
-        come as nullable types, decimals as Decimal, JSON and lists as Python values.
-        """
-        binds = {name: value for name, value in binds.items() if name not in ("verbose", "display_query")}
-        with self.transaction() as connection:
-            return self.read(connection, query, limit=limit, **binds)
-
     def read(
-        self, connection: duckdb.DuckDBPyConnection, query: str, *, limit: int | None = None, **binds: Any
+        self, session: duckdb.DuckDBPyConnection, query: str, *, limit: int | None = None, **binds: Any
     ) -> pd.DataFrame:
-        """Do what `load` does, within a transaction of `transaction()`."""
         *before, last = statements(bind(query, binds, "${}")) or [""]
         if not last:
             raise QueryFailed("the query is empty")
         for statement in before:
-            run(connection, statement)
+            run(session, statement)
         if limit is not None and first_word(last) in ("SELECT", "WITH", "FROM", "VALUES"):
             last = f"SELECT * FROM ({last}\n) AS limited LIMIT {int(limit)}"
-        return read_query(connection, last, binds)
+        return read_query(session, last, binds)
 
     def export(
         self,
@@ -142,14 +140,8 @@ class DuckDB(Connector):
         self._keeps = True
         return self
 
-    def relation(self, schema: str | None, table: str | None) -> Relation:
-        """Return the table of that name, in the profile's schema when none is given."""
-        if not table:
-            raise ExportRefused("export() needs table_name: the table to write to")
-        return Relation(schema or self._settings.schema, table)
-
     def write_once(self, target: str, write: Callable[[duckdb.DuckDBPyConnection], int]) -> int:
-        """Run `write` in one transaction with the record of its effect; skip it when that is recorded.
+        """Run `write` once; see SqlConnector.
 
         Two threads that write to the same tables at once make DuckDB refuse one of them: it tries again.
         """
@@ -174,13 +166,23 @@ class DuckDB(Connector):
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Give a connection whose work is committed at the end, or not at all."""
         with (
             self._open() as connection,
             _told("", QueryFailed),
             transaction(_Ledger(connection, Relation(self._settings.schema, EFFECTS_TABLE))),
         ):
             yield connection
+
+    def run(self, session: duckdb.DuckDBPyConnection, statement: str) -> int:
+        return touch(session, statement, {})
+
+    def stage(self, session: duckdb.DuckDBPyConnection, name: str, data: Any) -> None:
+        session.register(name, readable(to_arrow(data)))
+
+    def write_query(
+        self, session: duckdb.DuckDBPyConnection, query: str, target: Relation, policy: Policy
+    ) -> int:
+        return write_query(session, query, Order(target, policy))
 
     @contextmanager
     def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:

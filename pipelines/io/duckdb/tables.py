@@ -69,7 +69,7 @@ def write_frame(connection: duckdb.DuckDBPyConnection, table: pa.Table, order: O
     if existing is not None and order.policy.if_exists is not IfExists.REPLACE:
         by_name = {column.name: column.kind for column in existing}
         table = whole_numbers(table, [by_name.get(name) for name in table.column_names], order.target)
-    connection.register(_FRAME, _readable(table))
+    connection.register(_FRAME, readable(table))
     columns = _described(connection, f"SELECT * FROM {_FRAME}", table)
     return _write(connection, f"SELECT * FROM {_FRAME}", columns, order)
 
@@ -84,7 +84,7 @@ def write_query(connection: duckdb.DuckDBPyConnection, query: str, order: Order)
     return _write(connection, query, _described(connection, query, None), order)
 
 
-def _readable(table: pa.Table) -> pa.Table:
+def readable(table: pa.Table) -> pa.Table:
     """Give categories, and columns of only nulls, a plain type that the next frame fits as well."""
     for place, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):

@@ -125,9 +125,9 @@ class Files(Connector):
         if compression is not None:
             options = {"compression": compression, **options}
         with written_aside(target, write.token) as aside, _writable(target):
-            found.write(df, aside, options)
+            rows = found.write(df, aside, options)
             put_file(aside, target, write.crash)
-        return len(df)
+        return rows
 
     def execute(self, query: str, **binds: Any) -> int:
         """Run SQL over files by a DuckDB in memory, and return how many rows the last statement touched.

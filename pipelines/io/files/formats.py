@@ -24,7 +24,7 @@ class Format:
 
     endings: tuple[str, ...]
     read: Callable[[Path, Options], pd.DataFrame]
-    write: Callable[[Any, Path, Options], None]
+    write: Callable[[Any, Path, Options], int]  # the rows written
 
 
 def format_of(path: Path, named: str | None) -> Format:
@@ -49,7 +49,7 @@ def compression_of(path: Path) -> dict[str, Any] | None:
 
 def as_frame(data: Any) -> pd.DataFrame:
     """Return what a block exports as a frame, for the formats that pandas writes."""
-    return cast(pd.DataFrame, data) if isinstance(data, pd.DataFrame) else to_pandas(to_arrow(data))
+    return data if isinstance(data, pd.DataFrame) else to_pandas(to_arrow(data))
 
 
 def as_table(data: Any, *, index: bool = False) -> pa.Table:
@@ -70,7 +70,7 @@ def table_to_frame(table: pa.Table) -> pd.DataFrame:
     if b"pandas" not in (table.schema.metadata or {}):
         return to_pandas(table, objects)
     plain = [place for place in range(table.num_columns) if place not in objects]
-    frame = table.select(plain).to_pandas()
+    frame: pd.DataFrame = table.select(plain).to_pandas()
     for place, values in objects.items():
         frame.insert(place, table.column_names[place], pd.Series(values, dtype=object, index=frame.index))
     return frame
@@ -87,38 +87,43 @@ def _read_csv(path: Path, options: Options) -> pd.DataFrame:
     return cast(pd.DataFrame, pd.read_csv(path, **options))
 
 
-def _write_csv(data: Any, path: Path, options: Options) -> None:
-    as_frame(data).to_csv(path, **{"index": False, **options})
+def _write_csv(data: Any, path: Path, options: Options) -> int:
+    frame = as_frame(data)
+    frame.to_csv(path, **{"index": False, **options})
+    return len(frame)
 
 
 def _read_json(path: Path, options: Options) -> pd.DataFrame:
     return cast(pd.DataFrame, pd.read_json(path, **options))
 
 
-def _write_json(data: Any, path: Path, options: Options) -> None:
+def _write_json(data: Any, path: Path, options: Options) -> int:
     given = {key: value for key, value in options.items() if key != "index"}
-    as_frame(data).to_json(
+    frame = as_frame(data)
+    frame.to_json(
         path, **{"orient": "records", "date_format": "iso", "date_unit": "us", "force_ascii": False, **given}
     )
+    return len(frame)
 
 
 def _read_lines(path: Path, options: Options) -> pd.DataFrame:
     return _read_json(path, {"lines": True, **options})
 
 
-def _write_lines(data: Any, path: Path, options: Options) -> None:
-    _write_json(data, path, {"lines": True, **options})
+def _write_lines(data: Any, path: Path, options: Options) -> int:
+    return _write_json(data, path, {"lines": True, **options})
 
 
 def _read_parquet(path: Path, options: Options) -> pd.DataFrame:
     return table_to_frame(pq.read_table(path, partitioning=None, **options))
 
 
-def _write_parquet(data: Any, path: Path, options: Options) -> None:
+def _write_parquet(data: Any, path: Path, options: Options) -> int:
     given = {key: value for key, value in options.items() if key not in ("index", "compression")}
     codec = options.get("compression")
     table = as_table(data, index=bool(options.get("index")))
     pq.write_table(table, path, **({"compression": codec} if isinstance(codec, str) else {}), **given)
+    return int(table.num_rows)
 
 
 def _read_excel(path: Path, options: Options) -> pd.DataFrame:
@@ -126,10 +131,12 @@ def _read_excel(path: Path, options: Options) -> pd.DataFrame:
         return cast(pd.DataFrame, pd.read_excel(path, **options))
 
 
-def _write_excel(data: Any, path: Path, options: Options) -> None:
+def _write_excel(data: Any, path: Path, options: Options) -> int:
     given = {key: value for key, value in options.items() if key != "compression"}
+    frame = as_frame(data)
     with _openpyxl_named(), path.open("wb") as file:
-        as_frame(data).to_excel(file, engine="openpyxl", **{"index": False, **given})
+        frame.to_excel(file, engine="openpyxl", **{"index": False, **given})
+    return len(frame)
 
 
 class _openpyxl_named:  # noqa: N801 - reads as a verb phrase in `with`

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import pandas as pd
 import psycopg2
 
-from pipelines.io.base import Connector, Policy, refuse_unknown
+from pipelines.io.base import Policy, refuse_unknown
 from pipelines.io.effects import EFFECTS_COLUMNS, EFFECTS_TABLE, Effect, transaction, write_once
 from pipelines.io.errors import ConnectionFailed, ExportRefused, QueryFailed
 from pipelines.io.frames import to_arrow
 from pipelines.io.postgres import tables
 from pipelines.io.postgres.connecting import Connection, Cursor, PostgresSettings, connect
 from pipelines.io.postgres.reading import read_query
-from pipelines.io.postgres.writing import Order, write_frame
+from pipelines.io.postgres.writing import Order, stage_frame, write_frame, write_query
+from pipelines.io.sqlconnector import SqlConnector
 from pipelines.io.sqltext import Relation, bind, first_word, statements
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _COPY_PLACE = re.compile(
 )
 
 
-class Postgres(Connector):
+class Postgres(SqlConnector):
     """Loads from and exports to Postgres.
 
     Profile: POSTGRES_HOST, POSTGRES_DBNAME, POSTGRES_USER; and, with defaults, POSTGRES_PORT (5432),
@@ -49,29 +50,17 @@ class Postgres(Connector):
 
     @property
     def schema(self) -> str:
-        """The schema of tables that are named without one, and of our table of effects."""
         return self._settings.schema
 
-    def load(self, query: str, limit: int | None = None, **binds: Any) -> pd.DataFrame:
-        """Return the rows of a query; `:name` in it takes the value of that keyword.
-
-        Of several statements the last one gives the rows. Whole numbers and booleans that lack values
-        come as nullable types, numerics as Decimal, JSON and arrays as Python values.
-        """
-        binds = {name: value for name, value in binds.items() if name not in ("verbose", "display_query")}
-        with self.transaction() as cursor:
-            return self.read(cursor, query, limit=limit, **binds)
-
-    def read(self, cursor: Cursor, query: str, *, limit: int | None = None, **binds: Any) -> pd.DataFrame:
-        """Do what `load` does, within a transaction of `transaction()`."""
-        *before, last = statements(self._bound(cursor, query, binds)) or [""]
+    def read(self, session: Cursor, query: str, *, limit: int | None = None, **binds: Any) -> pd.DataFrame:
+        *before, last = statements(self._bound(session, query, binds)) or [""]
         if not last:
             raise QueryFailed("the query is empty")
         for statement in before:
-            cursor.execute(statement)
+            session.execute(statement)
         if limit is not None and first_word(last) in ("SELECT", "WITH", "TABLE", "VALUES"):
             last = f"SELECT * FROM ({last}\n) AS limited LIMIT {int(limit)}"
-        return read_query(cursor, last)
+        return read_query(session, last)
 
     def export(
         self,
@@ -120,14 +109,7 @@ class Postgres(Connector):
         self._keeps = True
         return self
 
-    def relation(self, schema: str | None, table: str | None) -> Relation:
-        """Return the table of that name, in the profile's schema when none is given."""
-        if not table:
-            raise ExportRefused("export() needs table_name: the table to write to")
-        return Relation(schema or self._settings.schema, table)
-
     def write_once(self, target: str, write: Callable[[Cursor], int]) -> int:
-        """Run `write` in one transaction with the record of its effect; skip it when that is recorded."""
         effect = Effect.next(f"postgres:{target}")
         with self._open() as connection, connection.cursor() as cursor, _told(self._settings, target):
             ledger = _Ledger(cursor, Relation(self._settings.schema, EFFECTS_TABLE))
@@ -137,7 +119,6 @@ class Postgres(Connector):
 
     @contextmanager
     def transaction(self) -> Iterator[Cursor]:
-        """Give a cursor whose work is committed at the end, or not at all."""
         with (
             self._open() as connection,
             connection.cursor() as cursor,
@@ -145,6 +126,16 @@ class Postgres(Connector):
             transaction(_Ledger(cursor, Relation(self._settings.schema, EFFECTS_TABLE))),
         ):
             yield cursor
+
+    def run(self, session: Cursor, statement: str) -> int:
+        session.execute(statement)
+        return max(session.rowcount, 0)
+
+    def stage(self, session: Cursor, name: str, data: Any) -> None:
+        stage_frame(session, name, to_arrow(data))
+
+    def write_query(self, session: Cursor, query: str, target: Relation, policy: Policy) -> int:
+        return write_query(session, query, Order(target, policy))
 
     @contextmanager
     def _open(self) -> Iterator[Connection]:

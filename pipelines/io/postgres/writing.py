@@ -69,6 +69,14 @@ def write_query(cursor: Cursor, query: str, order: Order) -> int:
     return _write(cursor, order, columns, create, pour)
 
 
+def stage_frame(cursor: Cursor, name: str, table: pa.Table) -> None:
+    """Make a frame a table that only this transaction sees."""
+    columns = frame_columns(table, {})
+    stage = tables.create_stage(cursor, name, [(column.name, column.type) for column in columns])
+    copy_in(cursor, for_copy(table, _kinds(columns, None), Relation("pg_temp", name)), stage)
+    cursor.execute(f"ANALYZE {stage}")  # the planner would take it for a table of a few rows
+
+
 def frame_columns(table: pa.Table, overwrite_types: Mapping[str, str]) -> list[FrameColumn]:
     unknown = sorted(set(overwrite_types) - set(table.column_names))
     if unknown:

@@ -1,0 +1,275 @@
+"""How a SQL block executes: its text rendered, its inputs made tables, its statements run in one transaction.
+
+A block that is not raw is one query; its rows go into a table under the block's write policy. A raw
+block is statements as they are. What a block writes is written once, however often it is tried.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.context import BlockContext
+from pipelines.errors import BlockCodeError
+from pipelines.io.base import Policy
+from pipelines.io.duckdb import DuckDB
+from pipelines.io.errors import ExportRefused, QueryFailed
+from pipelines.io.postgres import Postgres
+from pipelines.io.sqlconnector import SqlConnector
+from pipelines.io.sqltext import Relation, only_reads, quoted, statements
+from pipelines.model import Block
+from pipelines.templating import expression, is_template, render_sql
+
+PROVIDERS: Mapping[str, type[SqlConnector]] = {"duckdb": DuckDB, "postgres": Postgres}
+
+_PROVIDER_OF_KEY = {"DUCKDB_DATABASE": "duckdb", "POSTGRES_HOST": "postgres"}
+
+# The table that a statement makes or changes: what a raw block gives when it ends in no query.
+_CHANGED_TABLE = re.compile(
+    r"""^\s*(?:CREATE\s+(?:OR\s+REPLACE\s+)?(?:TEMP(?:ORARY)?\s+)?TABLE(?:\s+IF\s+NOT\s+EXISTS)?
+           |INSERT\s+INTO|UPDATE|MERGE\s+INTO)\s+
+        (?P<table>(?:"(?:[^"]|"")+"|\w+)(?:\.(?:"(?:[^"]|"")+"|\w+))*)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def run_sql(context: BlockContext, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """Execute the block and return its rows, as one frame, for those who come after it.
+
+    A block that nothing follows returns what a raw query returns, and else nothing.
+    """
+    settings = SqlSettings.of(context, context.block)
+    connector = PROVIDERS[settings.provider].from_profile(context.profiles.profile(settings.profile))
+    tables = [_InputTable.of(context, settings, connector, place, data) for place, data in enumerate(inputs)]
+    text = _rendered(context, tables, inputs)
+    execution = _Execution(context, settings, connector, tables)
+    try:
+        return execution.raw(text) if settings.is_raw else execution.query(text)
+    except (ExportRefused, QueryFailed) as error:
+        raise type(error)(f"{context.block.path}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class SqlSettings:
+    """What the configuration of a SQL block says."""
+
+    provider: str
+    profile: str
+    schema: str | None
+    table: str
+    policy: Policy
+    is_raw: bool
+    is_whole: bool  # the text is sent as it is, in one piece, and gives nothing back
+    limit: int | None
+
+    @classmethod
+    def of(cls, context: BlockContext, block: Block) -> SqlSettings:
+        given = block.configuration
+        profile = _rendered_value(context, given.get("data_provider_profile") or "default")
+        provider = str(given.get("data_provider") or "") or _provider_of(context.profiles.profile(profile))
+        if provider not in PROVIDERS:
+            raise BlockCodeError(
+                f"{block.path}: the configuration of block {block.name!r} says data_provider: "
+                f"{provider or 'nothing'}; use one of {', '.join(PROVIDERS)}"
+            )
+        limit = given.get("limit_in_pipeline_run")
+        return cls(
+            provider=provider,
+            profile=profile,
+            schema=_rendered_value(context, given.get("data_provider_schema")) or None,
+            table=_rendered_value(context, given.get("data_provider_table")) or _own_table(context, block),
+            policy=Policy.of(given.get("export_write_policy") or "append"),
+            is_raw=bool(given.get("use_raw_sql")),
+            is_whole=bool(given.get("disable_query_preprocessing")),
+            limit=None if limit in (None, "") else int(limit),
+        )
+
+
+def _provider_of(profile: Mapping[str, Any]) -> str:
+    """Return the provider that a profile has settings for, where it is one: a block need not say it again."""
+    found = [provider for key, provider in _PROVIDER_OF_KEY.items() if profile.get(key) is not None]
+    return found[0] if len(found) == 1 else ""
+
+
+def _own_table(context: BlockContext, block: Block) -> str:
+    """Return the name Mage gives to the table of a block that names none."""
+    env = str(context.keywords.get("env") or "prod")
+    prefix = f"{env}_" if env in ("dev", "test") else ""
+    return f"{prefix}{context.pipeline.name}_{block.name.replace('/', '_')}_v1"
+
+
+def _rendered_value(context: BlockContext, value: Any) -> Any:
+    if not is_template(value):
+        return value
+    return expression(value).evaluate_with({**_names(context), **_functions(context)})
+
+
+def _names(context: BlockContext) -> dict[str, Any]:
+    return {name: value for name, value in context.keywords.items() if name != "logger"}
+
+
+def _functions(context: BlockContext) -> dict[str, Any]:
+    def variables(name: str) -> Any:
+        if name not in context.keywords:
+            raise QueryFailed(f"variables({name!r}): the run has no such variable")
+        return context.keywords[name]
+
+    return {**context.profiles.functions, "variables": variables}
+
+
+@dataclass
+class _InputTable:
+    """The output of an upstream block as `{{ df_1 }}`: it becomes a table only if the text uses it."""
+
+    number: int
+    block: str
+    data: Any
+    table: Relation | None = None  # where the rows are already, in the same database
+    is_used: bool = field(default=False, init=False)
+
+    @classmethod
+    def of(
+        cls, context: BlockContext, settings: SqlSettings, connector: SqlConnector, place: int, data: Any
+    ) -> _InputTable:
+        name = context.upstream[place]
+        return cls(
+            place + 1, name, data, _table_of(context, settings, connector, context.pipeline.block(name))
+        )
+
+    def __str__(self) -> str:
+        self.is_used = True
+        return self.table.sql if self.table is not None else quoted(self.name)
+
+    @property
+    def name(self) -> str:
+        return f"df_{self.number}"
+
+    def stage(self, connector: SqlConnector, session: Any) -> None:
+        """Make the rows a table of this session, if the text wants them and they are none yet."""
+        if not self.is_used or self.table is not None:
+            return
+        if self.data is None:
+            raise BlockCodeError(f"{{{{ {self.name} }}}} is no table: block {self.block!r} returned nothing")
+        try:
+            connector.stage(session, self.name, self.data)
+        except ExportRefused as error:
+            raise ExportRefused(
+                f"{{{{ {self.name} }}}}, the output of block {self.block!r}: {error}"
+            ) from error
+
+
+def _table_of(
+    context: BlockContext, settings: SqlSettings, connector: SqlConnector, block: Block
+) -> Relation | None:
+    """Return the table that an upstream SQL block has written in the very database that we read."""
+    if block.language != "sql":
+        return None
+    theirs = SqlSettings.of(context, block)
+    if theirs.is_raw or (theirs.provider, theirs.profile) != (settings.provider, settings.profile):
+        return None
+    return connector.relation(theirs.schema, theirs.table)
+
+
+def _rendered(context: BlockContext, tables: Sequence[_InputTable], inputs: Sequence[Any]) -> str:
+    by_block = dict(zip(context.upstream, zip(tables, inputs, strict=True), strict=False))
+
+    def block_output(name: str) -> Any:
+        if name not in by_block:
+            raise QueryFailed(f"block_output({name!r}): the block has no such upstream block")
+        table, data = by_block[name]
+        return table if hasattr(data, "columns") else data
+
+    names = {**_names(context), **{table.name: table for table in tables}}
+    return render_sql(context.source, names, {**_functions(context), "block_output": block_output})
+
+
+@dataclass(frozen=True)
+class _Execution:
+    """One execution of rendered text."""
+
+    context: BlockContext
+    settings: SqlSettings
+    connector: SqlConnector
+    tables: Sequence[_InputTable]
+
+    def query(self, text: str) -> tuple[Any, ...]:
+        """Write the rows of the one query into the block's table."""
+        found = statements(text)
+        if len(found) != 1:
+            raise BlockCodeError(
+                f"{self.context.block.path} holds {len(found)} statements; a SQL block is one query, "
+                f"unless its configuration says use_raw_sql: true"
+            )
+        target = self.connector.relation(self.settings.schema, self.settings.table)
+
+        def write(session: Any) -> int:
+            self._stage(session)
+            return self.connector.write_query(session, found[0], target, self.settings.policy)
+
+        self.connector.write_once(str(target), write)
+        return self._rows_for_others(target.sql)
+
+    def raw(self, text: str) -> tuple[Any, ...]:
+        """Run statements as they are; the rows of the last one, if it is a query, are the output."""
+        found = statements(text)
+        if not found:
+            raise BlockCodeError(f"{self.context.block.path} holds no statement")
+        if self.settings.is_whole:
+            return self._whole(text)
+        if all(only_reads(statement) for statement in found):
+            return (self._in_transaction(lambda session: self._last(session, found)),)
+        return self._writing(found)
+
+    def _whole(self, text: str) -> tuple[Any, ...]:
+        self.connector.write_once(self._effect_name, lambda session: self._run(session, [text]))
+        return ()
+
+    def _writing(self, found: Sequence[str]) -> tuple[Any, ...]:
+        """Run statements that change something, once; then give what the last of them shows."""
+        outputs: list[Any] = []
+        ends_in_query = only_reads(found[-1])
+
+        def write(session: Any) -> int:
+            touched = self._run(session, found[:-1] if ends_in_query else found)
+            if ends_in_query:
+                outputs.append(self._read(session, found[-1]))
+            return touched
+
+        self.connector.write_once(self._effect_name, write)
+        if outputs:
+            return tuple(outputs)
+        if ends_in_query:
+            # An earlier attempt wrote, and died with its output.
+            return (self._in_transaction(lambda session: self._last(session, found[-1:])),)
+        changed = _CHANGED_TABLE.match(found[-1])
+        return self._rows_for_others(changed["table"]) if changed else ()
+
+    @property
+    def _effect_name(self) -> str:
+        return f"sql:{self.context.block.name}"
+
+    def _stage(self, session: Any) -> None:
+        for table in self.tables:
+            table.stage(self.connector, session)
+
+    def _run(self, session: Any, found: Sequence[str]) -> int:
+        self._stage(session)
+        return sum(self.connector.run(session, statement) for statement in found)
+
+    def _last(self, session: Any, found: Sequence[str]) -> Any:
+        self._run(session, found[:-1])
+        return self._read(session, found[-1])
+
+    def _read(self, session: Any, statement: str) -> Any:
+        return self.connector.read(session, statement, limit=self.settings.limit)
+
+    def _in_transaction(self, work: Callable[[Any], Any]) -> Any:
+        with self.connector.transaction() as session:
+            return work(session)
+
+    def _rows_for_others(self, table: str) -> tuple[Any, ...]:
+        if not self.context.pipeline.downstream(self.context.block.name):
+            return ()
+        return (self.connector.load(f"SELECT * FROM {table}", limit=self.settings.limit),)

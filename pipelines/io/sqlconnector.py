@@ -1,0 +1,74 @@
+"""What the connectors of databases have beyond load, export and execute: the steps SQL blocks are made of."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from pipelines.io.base import Connector, Policy
+from pipelines.io.errors import ExportRefused
+from pipelines.io.sqltext import Relation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Keywords of Mage's loaders that change nothing here.
+_MAGE_LOAD_KEYWORDS = ("display_query", "verbose")
+
+
+class SqlConnector(Connector):
+    """A connector to a database. A *session* is what `transaction()` gives: a cursor or a connection.
+
+    One connector serves one thread at a time.
+    """
+
+    @property
+    @abstractmethod
+    def schema(self) -> str:
+        """The schema of tables that are named without one, and of our table of effects."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[Any]:
+        """Give a session whose work is committed at the end, or not at all."""
+
+    @abstractmethod
+    def write_once(self, target: str, write: Callable[[Any], int]) -> int:
+        """Run `write(session)` in one transaction with the record of its effect.
+
+        When the effect is recorded already, `write` is not called. Returns the rows that `write`
+        returned, now or then.
+        """
+
+    @abstractmethod
+    def read(self, session: Any, query: str, *, limit: int | None = None, **binds: Any) -> pd.DataFrame:
+        """Do what `load` does, within a session."""
+
+    @abstractmethod
+    def run(self, session: Any, statement: str) -> int:
+        """Run one statement within a session and return how many rows it touched."""
+
+    @abstractmethod
+    def stage(self, session: Any, name: str, data: Any) -> None:
+        """Make a frame a table of that name, which only this session sees."""
+
+    @abstractmethod
+    def write_query(self, session: Any, query: str, target: Relation, policy: Policy) -> int:
+        """Write the rows of a query into a table, as `export` does with a frame."""
+
+    def load(self, query: str, limit: int | None = None, **binds: Any) -> pd.DataFrame:
+        """Return the rows of a query; `:name` in it takes the value of that keyword.
+
+        Of several statements the last one gives the rows. Whole numbers and booleans that lack values
+        come as nullable types, decimals as Decimal, JSON and lists as Python values.
+        """
+        values = {name: value for name, value in binds.items() if name not in _MAGE_LOAD_KEYWORDS}
+        with self.transaction() as session:
+            return self.read(session, query, limit=limit, **values)
+
+    def relation(self, schema: str | None, table: str | None) -> Relation:
+        """Return the table of that name, in the profile's schema when none is given."""
+        if not table:
+            raise ExportRefused("export() needs table_name: the table to write to")
+        return Relation(schema or self.schema, table)
