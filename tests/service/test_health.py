@@ -20,6 +20,12 @@ def demo(tmp_path: Path) -> Iterator[Site]:
         yield made
 
 
+@pytest.fixture
+def demo_on_postgres(tmp_path: Path, postgres_url: str) -> Iterator[Site]:
+    with site(write_project(tmp_path), database_url=postgres_url) as made:
+        yield made
+
+
 def scrape(demo: Site) -> dict[tuple[str, str], float]:
     """Return the value of every sample by its name and its one label."""
     answer = demo.client.get("/metrics")
@@ -78,6 +84,22 @@ def test_metrics_count_runs_and_events(demo: Site) -> None:
     assert values["millrace_events", "ran"] == 1
     assert values["millrace_events", "filtered"] == 1
     assert values["millrace_store_up", ""] == 1
+
+
+def test_metrics_and_lists_are_the_same_on_postgres(demo_on_postgres: Site) -> None:
+    demo_on_postgres.record("a")
+    demo_on_postgres.record("a")
+    demo_on_postgres.finish({"one": BlockState.SUCCEEDED})
+    demo_on_postgres.beat("one")
+
+    values = scrape(demo_on_postgres)
+
+    assert (values["millrace_runs", "succeeded"], values["millrace_events", "ran"]) == (1, 1)
+    assert demo_on_postgres.client.get("/readyz").status_code == 200
+    (event,) = demo_on_postgres.client.get("/api/v1/events?outcome=ran").get_json()["items"]
+    assert event["sightings"] == 2
+    (run,) = demo_on_postgres.client.get("/api/v1/runs?state=succeeded").get_json()["items"]
+    assert run["event_id"] == event["id"]
 
 
 def test_metrics_tell_the_age_of_the_queue_and_of_heartbeats(demo: Site) -> None:

@@ -74,7 +74,10 @@ def register(api: Blueprint, parts: WebParts, documented: SpecTree) -> None:
     @api.get("/runs/<run_id>/logs")
     @documented.validate(resp=answer(LogLineListJson), tags=["runs"])
     def read_logs(run_id: str, query: LogFilter) -> LogLineListJson:
-        """Read the log of a run, oldest line first. `next` may be asked again later, for what was added."""
+        """Read the log of a run, oldest line first.
+
+        To follow a run that is not over, ask again with the `seq` of the last line as `cursor`.
+        """
         return _logs(database, _run(database, known("run", run_id)), query)
 
 
