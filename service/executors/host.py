@@ -23,6 +23,7 @@ import pyarrow
 import pyarrow.dataset
 import pyarrow.parquet  # noqa: F401 - the same
 
+from pipelines.blocks.python import add_project_to_path, restored_process
 from pipelines.checkpoints import Checkpoints
 from pipelines.crash import CrashPoints
 from pipelines.errors import MillraceError
@@ -128,8 +129,8 @@ class Host:
         self._current: Current | None = None
         self._active = threading.Event()
         self._lease_until = float("inf")
-        self._checkpoints = Checkpoints(Path(hello["checkpoints"]))
         self._crash = CrashPoints(hello["crash_at"])
+        self._checkpoints = Checkpoints(Path(hello["checkpoints"]), crash=self._crash)
         self._secrets = Secrets(Path(hello["secrets"]), os.environ)
         self._pipelines: dict[str, Pipeline] = {}
         self._modules = LoadedModules()
@@ -208,16 +209,18 @@ class Host:
     def _walk(self, message: Message, pipeline: Pipeline, current: Current) -> RunResult:
         root = Path(message["root"])
         self._modules.watch(root)
+        add_project_to_path(root)
         try:
-            return execute(
-                run_spec(message, pipeline),
-                current.listener,
-                checkpoints=self._checkpoints,
-                profiles=Profiles(root, environ=os.environ, secrets=self._secrets),
-                crash=self._crash,
-                clock=utc_now,
-                drain=current.drain,
-            )
+            with restored_process(root):
+                return execute(
+                    run_spec(message, pipeline),
+                    current.listener,
+                    checkpoints=self._checkpoints,
+                    profiles=Profiles(root, environ=os.environ, secrets=self._secrets),
+                    crash=self._crash,
+                    clock=utc_now,
+                    drain=current.drain,
+                )
         finally:
             for process in end_children():
                 current.listener.log(
@@ -238,7 +241,7 @@ class Host:
         return known
 
     def _has_served(self) -> bool:
-        grown = psutil.Process().memory_info().rss > self._hello["memory_mb"] * 2**20 * 3 // 4
+        grown = bool(psutil.Process().memory_info().rss > self._hello["memory_mb"] * 2**20 * 3 // 4)
         return grown or self._runs >= self._hello["runs_per_process"]
 
 

@@ -1,0 +1,199 @@
+"""Makes every kind of commit once, as careful callers would, and prints what the store holds at the end.
+
+Started as `python -m tests.acceptance.crash_scenario URL HOME [CRASH_POINT]`. Started again after a crash, it
+must end with the same summary as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipelines.crash import CrashPoints
+from service.store import engines, erasure, events, prune, refused, runs, sensors, ticks, triggers
+from service.store.ids import new_id
+from service.store.migrate import migrate
+from service.store.session import Commit, Database, Transaction
+from service.store.values import (
+    BlockEnded,
+    BlockStarted,
+    BlockState,
+    ClaimedRun,
+    NewEvent,
+    NewMatch,
+    NewRun,
+    Outcome,
+    Pin,
+    RunEnded,
+    RunState,
+)
+
+MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
+LEASE_SECONDS = 0.2
+
+
+def main() -> None:
+    url, home, point = sys.argv[1], Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None
+    database = Database(url, home=home, crash=CrashPoints(point))
+    migrate(database)
+    rescue(database)
+    see_trigger(database)
+    accept(database)
+    tick(database)
+    sense(database)
+    forget(database)
+    by_hand(database)
+    database.write(Commit.ENGINE, lambda tx: engines.beat(tx, "engine", slots=1))
+    database.write(
+        Commit.REFUSE,
+        lambda tx: refused.record(tx, [refused.NewRefusal(MOMENT, "webhook:p/t", "bad signature")]),
+    )
+    execute_all(database)
+    database.write(Commit.PRUNE, lambda tx: prune.prune(tx, prune.Retention()))
+    sys.stdout.write(json.dumps(summary(database)))
+
+
+def rescue(database: Database) -> None:
+    time.sleep(LEASE_SECONDS * 1.5)  # a claim of a crashed predecessor has lapsed then
+    database.write(Commit.RESCUE, runs.rescue)
+
+
+def see_trigger(database: Database) -> None:
+    database.write(Commit.TRIGGER, lambda tx: triggers.see(tx, "demo", "p", "t"))
+
+
+def accept(database: Database) -> None:
+    event = event_of("webhook:p/t", "delivery-1")
+    database.write(Commit.ACCEPT, lambda tx: unwrap(events.record(tx, [event])))
+
+
+def tick(database: Database) -> None:
+    event = event_of("schedule:p/nightly", "2026-01-02T00:00:00Z")
+
+    def write(tx: Transaction) -> None:
+        if ticks.record_tick(tx, ticks.Tick("demo", "p", "nightly", MOMENT, "ran", event_id=event.id)):
+            unwrap(events.record(tx, [event]))
+
+    database.write(Commit.TICK, write)
+
+
+def sense(database: Database) -> None:
+    claimed = database.write(
+        Commit.SENSOR,
+        lambda tx: sensors.claim_sensor(
+            tx, "demo", "p", "files", tick_at=MOMENT, engine_id="engine", lease_seconds=LEASE_SECONDS
+        ),
+    )
+    if claimed is None:
+        return
+    event = event_of("files:/in", "a.csv")
+
+    def page(tx: Transaction) -> None:
+        unwrap(events.record(tx, [event]))
+        sensors.commit_page(tx, claimed, {"after": "a.csv"})
+
+    database.write(Commit.SENSOR, page)
+    result = sensors.SensorTick(seen=1, new=1)
+    database.write(Commit.SENSOR, lambda tx: sensors.finish_tick(tx, claimed, result, {"after": "a.csv"}))
+
+
+def forget(database: Database) -> None:
+    event = event_of("webhook:p/t", "to be forgotten", runs_it=False)
+    recorded = database.write(Commit.ACCEPT, lambda tx: unwrap(events.record(tx, [event])))
+    database.write(Commit.FORGET, lambda tx: erasure.forget(tx, recorded[0].event_id))
+
+
+def by_hand(database: Database) -> None:
+    """Enqueue, cancel, and try again: each step only where the last one left off."""
+    new = NewRun(new_id(), "demo", "p", MOMENT)
+    run, _ = database.write(Commit.ENQUEUE, lambda tx: runs.enqueue(tx, new, "by hand"))
+    if run.state is RunState.QUEUED and run.attempt == 1:
+        run = database.write(Commit.CANCEL, lambda tx: runs.cancel(tx, run.id))
+    if run.state is RunState.CANCELLED:
+        database.write(Commit.RETRY, lambda tx: runs.retry(tx, run.id))
+
+
+def execute_all(database: Database) -> None:
+    claim = partial(
+        runs.claim,
+        engine_id="engine",
+        slots=10,
+        lease_seconds=LEASE_SECONDS,
+        projects=["demo"],
+        pin=lambda run: Pin("0" * 64, {"pipelines/p/metadata.yaml": "name: p"}, (("only", "custom"),)),
+    )
+    for claimed in database.write(Commit.CLAIM, claim):
+        execute(database, claimed)
+
+
+def execute(database: Database, claimed: ClaimedRun) -> None:
+    run = claimed.run
+    held = [(run.id, run.claim)]
+    database.write(
+        Commit.RENEW,
+        lambda tx: runs.renew(tx, engine_id="engine", claims=held, lease_seconds=LEASE_SECONDS),
+    )
+    reports = [
+        BlockStarted(run.id, run.claim, "only", 1, MOMENT),
+        BlockEnded(run.id, run.claim, "only", BlockState.SUCCEEDED, 1, MOMENT, rows=3),
+        RunEnded(run.id, run.claim, RunState.SUCCEEDED, MOMENT),
+    ]
+    if run.blocks and run.blocks[0].state is BlockState.SUCCEEDED:
+        reports = reports[2:]
+    for report in reports:
+        assert database.write(Commit.REPORT, lambda tx, one=report: runs.apply(tx, [one])) == [True]
+
+
+def event_of(source: str, key: str, *, runs_it: bool = True) -> NewEvent:
+    event_id = new_id()
+    run = NewRun(new_id(), "demo", "p", MOMENT, trigger="t", event_id=event_id) if runs_it else None
+    outcome = Outcome.RAN if runs_it else Outcome.FILTERED
+    match = NewMatch("p", "t", outcome, run=run)
+    return NewEvent(
+        event_id,
+        "demo",
+        source,
+        key,
+        "test",
+        MOMENT,
+        MOMENT,
+        outcome,
+        data="{}",
+        matches=(match,),
+        road=source,
+    )
+
+
+def unwrap(recorded: list[Any]) -> list[Any]:
+    for one in recorded:
+        if isinstance(one, Exception):
+            raise one
+    return recorded
+
+
+def summary(database: Database) -> dict[str, Any]:
+    with database.read() as connection:
+
+        def rows(statement: str) -> list[list[Any]]:
+            return sorted(list(row) for row in connection.exec_driver_sql(statement))
+
+        return {
+            "events": rows("SELECT source, key, outcome FROM events"),
+            "runs": rows(
+                "SELECT coalesce(e.key, 'by hand'), r.state, r.attempt"
+                " FROM runs r LEFT JOIN events e ON e.id = r.event_id"
+            ),
+            "blocks": rows("SELECT name, state, attempt, rows FROM block_runs"),
+            "ticks": rows('SELECT "trigger", outcome FROM ticks'),
+            "sensors": rows('SELECT "trigger", cursor FROM sensors'),
+            "sensor_ticks": rows('SELECT "trigger", new FROM sensor_ticks'),
+        }
+
+
+if __name__ == "__main__":
+    main()
