@@ -59,6 +59,7 @@ class Catalog:
         self._lock = threading.Lock()
         self._compiled: dict[tuple[str, str], _Compiled] = {}
         self._snapshot: Snapshot | None = None
+        self._told: set[str] = set()  # faults that are in the log already
 
     def current(self) -> Snapshot:
         """Return the triggers as the files have them now. Raises StoreUnavailable when a token is wanted."""
@@ -83,7 +84,7 @@ class Catalog:
         return Snapshot(
             version,
             triggers,
-            _by_address(doors),
+            self._by_address(doors),
             {
                 token_digest(own_token(door.compiled, self._token_of)): door
                 for door in doors
@@ -117,18 +118,19 @@ class Catalog:
                 if compiled.trigger.type is TriggerType.WEBHOOK:
                     yield build_door(compiled, token_of=self._token_of, max_body_bytes=self._max_body_bytes)
 
+    def _by_address(self, doors: list[Door]) -> Mapping[tuple[str, str], Door]:
+        found: dict[tuple[str, str], Door] = {}
+        for door in doors:
+            if door.fault is not None:
+                self._tell(door, door.fault)
+            owner = found.setdefault((door.compiled.project, door.address), door)
+            if owner is not door:
+                self._tell(door, f"{owner.source} has the address {door.address} already; change one `path`")
+        return found
 
-def _by_address(doors: list[Door]) -> Mapping[tuple[str, str], Door]:
-    found: dict[tuple[str, str], Door] = {}
-    for door in doors:
-        if door.fault is not None:
-            logger.error("webhook cannot work", project=door.compiled.project, fault=door.fault)
-        owner = found.setdefault((door.compiled.project, door.address), door)
-        if owner is not door:
-            logger.error(
-                "two webhooks have one address; the first has it",
-                address=door.address,
-                first=owner.source,
-                second=door.source,
-            )
-    return found
+    def _tell(self, door: Door, fault: str) -> None:
+        """Log a fault once: a snapshot with faults is built again every few seconds."""
+        sentence = f"{door.compiled.project} {door.source}: {fault}"
+        if sentence not in self._told:
+            self._told.add(sentence)
+            logger.error("webhook cannot work", project=door.compiled.project, road=door.source, fault=fault)

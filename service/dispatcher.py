@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime
 
 import structlog
@@ -15,7 +16,7 @@ from service.catalog import Catalog
 from service.clock import Clock
 from service.decisions import Circumstances, Interval, decide
 from service.doors import Door, token_digest
-from service.errors import Closed, QueueFull
+from service.errors import Closed, QueueFull, StoreUnavailable
 from service.planning import Arrival, Moment, event_of, plan_baseline, plan_delivery, plan_event
 from service.projects import Projects
 from service.refusals import Cause, Refused
@@ -24,7 +25,7 @@ from service.store import events, held, refused, triggers
 from service.store.refused import NewRefusal
 from service.store.session import Commit, Database, GroupCommit, Transaction
 from service.store.values import NewEvent, NewMatch, Recorded, StoredEvent
-from service.store.wakeups import WakeUps
+from service.store.wakeups import Subscription, WakeUps
 from service.trigger_states import States, TriggerStates
 from service.triggers import CompiledTrigger, StateKey, TriggerKey
 from service.verify.base import Signed, Unverified
@@ -36,6 +37,7 @@ BUSY_RETRY_SECONDS = 2
 QUEUE_FULL_RETRY_SECONDS = 5
 BROKEN_RETRY_SECONDS = 30
 RELEASE_PAGE = 100
+MAX_ROAD_CHARACTERS = 300
 
 
 class Dispatcher:
@@ -61,22 +63,27 @@ class Dispatcher:
         self._catalog = Catalog(
             projects,
             rendering=Rendering(environ, secrets),
-            token_of=lambda compiled: self._states.token_of(*compiled.state_key),
+            token_of=lambda compiled: self._states.token_of(compiled.state_key),
             max_body_bytes=max_body_bytes,
         )
         self._accepts: GroupCommit[NewEvent, Recorded] = GroupCommit(database, Commit.ACCEPT, events.record)
+        self._subscription: Subscription | None = None
         self._refuses: GroupCommit[NewRefusal, None] = GroupCommit(
             database, Commit.REFUSE, refused.record, max_queue=MAX_REFUSALS_WAITING
         )
 
     def start(self) -> None:
         """Begin to listen and to write. Not before a fork."""
-        self._wakeups.subscribe(self._states.on_wake)
+        self._subscription = self._wakeups.subscribe(self._states.on_wake)
         self._accepts.start()
         self._refuses.start()
+        with suppress(StoreUnavailable):
+            self._catalog.current()  # compiles, and makes the tokens, before the first delivery
 
     def stop(self) -> None:
         """Take nothing new, and return when all that was taken is committed."""
+        if self._subscription is not None:
+            self._subscription.close()
         self._accepts.close()
         self._refuses.close()
 
@@ -117,11 +124,13 @@ class Dispatcher:
 
     def refuse(self, project: str | None, road: str, reason: str, address: str | None) -> None:
         """Have a refused delivery noted in the ring. Never waits, never fails."""
-        logger.info("delivery refused", road=road, reason=reason, address=address)
+        shown = road[:MAX_ROAD_CHARACTERS].replace("\x00", "\ufffd")  # a stranger may have written it
+        known = project if project in self._projects.names else None
+        logger.info("delivery refused", road=shown, reason=reason, address=address)
         try:
-            self._refuses.submit(NewRefusal(self._clock(), road, reason, address or "", project))
+            self._refuses.submit(NewRefusal(self._clock(), shown, reason, address or "", known))
         except (QueueFull, Closed):
-            logger.warning("refused delivery was not recorded: too many wait already", road=road)
+            logger.warning("refused delivery was not recorded: too many wait already", road=shown)
 
     # Sensors and clocks
 

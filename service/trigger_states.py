@@ -37,6 +37,7 @@ class TriggerStates:
         self._limited = limited
         self._lock = threading.Lock()
         self._is_stale = True
+        self._tokens: dict[StateKey, str] = {}  # once made, a token never changes
         self._states = States(frozenset(), {}, float("-inf"))
 
     def on_wake(self, topic: str) -> None:
@@ -58,11 +59,11 @@ class TriggerStates:
         finally:
             self._lock.release()
 
-    def token_of(self, project: str, pipeline: str, trigger: str) -> str:
+    def token_of(self, key: StateKey) -> str:
         """Return the trigger's own token, made at first sight."""
-        return self._database.write(
-            Commit.TRIGGER, lambda tx: triggers.token_of(tx, project, pipeline, trigger)
-        )
+        if key not in self._tokens:
+            self._tokens[key] = self._database.write(Commit.TRIGGER, lambda tx: triggers.token_of(tx, *key))
+        return self._tokens[key]
 
     def _read(self) -> States:
         read_at = time.monotonic()

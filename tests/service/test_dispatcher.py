@@ -76,8 +76,9 @@ def test_paused_trigger_holds_events_and_lets_them_go_in_order(hooks: Hooks) -> 
     assert released == 4
     made = [run.event_id for run in hooks.all_runs()][already:]
     assert made[1:] == [held[0]["event_id"], held[2]["event_id"]]
-    outcomes = [hooks.event(answer["event_id"]).outcome for answer in held]
-    assert outcomes == [Outcome.RAN, Outcome.FILTERED, Outcome.RAN]
+    events = [hooks.event(answer["event_id"]) for answer in held]
+    assert [event.outcome for event in events] == [Outcome.RAN, Outcome.FILTERED, Outcome.RAN]
+    assert [event.reason for event in events] == [None, "the filter is false", None]
     wait_until(lambda: hooks.post({"n": 9}).get_json()["outcome"] == "ran", what="the resume is noticed")
     assert hooks.dispatcher.release("demo", "etl", "hook") == 0
 
