@@ -20,13 +20,12 @@ from dataclasses import dataclass, field
 import structlog
 
 from service.alarm import Alarm
-from service.errors import SettingsError, UnsupportedStore
+from service.errors import SettingsError
+from service.exits import DONE, WRONG_USE
 from service.lifeline import Lifeline
 
 logger = structlog.get_logger(__name__)
 
-EXIT_WRONG_USE = 2  # of a child: what it was given is wrong, and starting it again would not mend it
-NO_RESTART_MENDS = (SettingsError, UnsupportedStore)
 _LIVED_WELL_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 10.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -116,7 +115,7 @@ class Supervisor:
                     self._reap()
             finally:
                 self._stop_all(alarm)
-        return EXIT_WRONG_USE if self._refused else 0
+        return WRONG_USE if self._refused else DONE
 
     def _note_signal(self, number: int) -> None:
         if number in _STOP_SIGNALS:
@@ -147,7 +146,7 @@ class Supervisor:
         for child in self._children:
             if child.process is None or (code := child.process.poll()) is None:
                 continue
-            if code == EXIT_WRONG_USE:
+            if code == WRONG_USE:
                 self._refused = True
             pid, child.process = child.process.pid, None
             if self._stop_signals_seen or self._refused:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import click
 
 from pipelines.errors import MillraceError
-from service.cli.exits import DONE, FAILED, INTERRUPTED, exit_code_of
 from service.cli.root import millrace
 from service.errors import MillraceServiceError
+from service.exits import DONE, FAILED, INTERRUPTED, exit_code_of
 
 
 def run_command(arguments: Sequence[str]) -> int:

@@ -12,9 +12,9 @@ import click
 import structlog
 
 from pipelines.errors import MillraceError
-from service.cli.exits import exit_code_of
 from service.cli.options import project_option, settings_of
 from service.errors import MillraceServiceError
+from service.exits import exit_code_of
 from service.lifeline import Lifeline
 from service.logs import configure_logs
 from service.settings import PREFIX, Settings, unknown_variables

@@ -20,10 +20,10 @@ from service import lifeline
 from service.app import create_app
 from service.dispatcher import Dispatcher
 from service.errors import MillraceServiceError
+from service.exits import FAILED, WRONG_USE, exit_code_of
 from service.projects import ProjectsWatch
 from service.runtime import Runtime, build_dispatcher, build_runtime
 from service.settings import Settings
-from service.supervisor import EXIT_WRONG_USE, NO_RESTART_MENDS
 from service.web.parts import WebParts
 
 logger = structlog.get_logger(__name__)
@@ -31,8 +31,8 @@ logger = structlog.get_logger(__name__)
 _MAX_CONNECTIONS = 2048  # open at once in a process; further ones wait in the socket's queue
 # How a child tells gunicorn's master that it cannot start. The master then ends with the same code instead of
 # trying again at once; the supervisor does that, with pauses.
-_FAILED = Arbiter.APP_LOAD_ERROR
-_HOPELESS = Arbiter.WORKER_BOOT_ERROR
+_COULD_NOT = Arbiter.WORKER_BOOT_ERROR  # gunicorn's own code for whatever goes wrong before a child serves
+_HOPELESS = Arbiter.APP_LOAD_ERROR
 
 
 class Web:
@@ -62,7 +62,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def __init__(self, settings: Settings, listener: socket.socket, lifeline_end: int | None) -> None:
         self._settings = settings
-        self._listener = listener
+        self._descriptor = listener.detach()
         self._lifeline_end = lifeline_end
         self._web: Web | None = None
         super().__init__()
@@ -70,7 +70,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def load_config(self) -> None:
         settings = self._settings
         options: dict[str, Any] = {
-            "bind": f"fd://{self._listener.detach()}",
+            "bind": f"fd://{self._descriptor}",
             "worker_class": "gthread",
             "workers": settings.web_processes,
             "threads": settings.web_threads,
@@ -94,18 +94,18 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             return create_app(self._web.parts)
         except (MillraceError, MillraceServiceError) as error:
             logger.error("the web process cannot start", error=str(error))
-            is_hopeless = isinstance(error, NO_RESTART_MENDS)
-            raise SystemExit(_HOPELESS if is_hopeless else _FAILED) from error
+            is_hopeless = exit_code_of(error) == WRONG_USE
+            raise SystemExit(_HOPELESS if is_hopeless else _COULD_NOT) from error
 
     def run(self) -> None:
-        """Serve until a stop signal, then exit; with EXIT_WRONG_USE when no restart would help."""
+        """Serve until a stop signal, then exit; with WRONG_USE when no restart would help."""
         master_pid = os.getpid()
         try:
             _Master(self, self._lifeline_end).run()
         except SystemExit as end:
             if os.getpid() != master_pid:
                 raise  # a child of gunicorn's comes by here as well, on its way out
-            codes = {_HOPELESS: EXIT_WRONG_USE, _FAILED: 1}
+            codes = {_HOPELESS: WRONG_USE, _COULD_NOT: FAILED}
             raise SystemExit(codes.get(end.code, end.code)) from end
 
     def _close(self) -> None:
@@ -125,6 +125,10 @@ class _Master(Arbiter):  # type: ignore[misc]
         if self._lifeline_end is not None and lifeline.is_cut(self._lifeline_end):
             raise StopIteration
         super().manage_workers()
+
+    def handle_hup(self) -> None:
+        """Stop when the terminal is closed: gunicorn would read its configuration again, and we have none."""
+        raise StopIteration
 
 
 class _SharedLog(GunicornLogger):  # type: ignore[misc]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.parts.service import MILLRACE, clean_environment, run_millrace
+from tests.parts.waiting import wait_until
 
 Completed = subprocess.CompletedProcess[str]
 
@@ -154,6 +156,25 @@ def test_failed_run_exits_with_1_and_says_how_to_retry(lone: Path) -> None:
     assert "block broken_block failed" in failed.stdout
     assert "no table" in failed.stdout
     assert "millrace runs retry " in failed.stderr
+
+
+def test_interrupted_run_is_cancelled(lone: Path) -> None:
+    source = (
+        "import time\nfrom pipelines import data_loader\n\n@data_loader\ndef load(**_):\n    time.sleep(60)\n"
+    )
+    write_pipeline(lone, "slow", source)
+    output = lone / "output.txt"
+    with output.open("wb") as stream:
+        running = subprocess.Popen(
+            [*MILLRACE, "run", "slow"], cwd=lone, env=clean_environment(), stdout=stream, stderr=stream
+        )
+    wait_until(lambda: "slow_block running" in output.read_text(), seconds=30, what="a running block")
+
+    running.send_signal(signal.SIGINT)
+
+    assert running.wait(30) == 130, output.read_text()
+    listed = json_of(run_millrace("runs", "list", "--json", cwd=lone))
+    assert [run["state"] for run in listed["items"]] == ["cancelled"]
 
 
 def test_runs_can_be_listed_shown_and_watched(millrace: Callable[..., Completed], run_id: str) -> None:
