@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -42,9 +45,28 @@ def format_of(path: Path, named: str | None) -> Format:
     )
 
 
-def compression_of(path: Path) -> dict[str, Any] | None:
-    """Return how pandas should compress a file of that name; without a time in it, so that bytes repeat."""
-    return {"method": "gzip", "mtime": 0} if path.name.lower().endswith(".gz") else None
+def compression_of(path: Path) -> str | None:
+    """Return how a file of that name is compressed."""
+    return "gzip" if path.name.lower().endswith(".gz") else None
+
+
+@contextmanager
+def _text(path: Path, options: Options) -> Iterator[tuple[Path | TextIO, Options]]:
+    """Give what pandas is to write to, and the options left for it.
+
+    We compress by gzip ourselves: with neither a time nor the name of the file before its rename, so that
+    the same rows give the same bytes.
+    """
+    if options.get("compression") != "gzip":
+        yield path, options
+        return
+    given = {key: value for key, value in options.items() if key != "compression"}
+    with (
+        path.open("wb") as file,
+        gzip.GzipFile("", "wb", 6, file, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding=given.pop("encoding", "utf-8"), newline="") as text,
+    ):
+        yield text, given
 
 
 def as_frame(data: Any) -> pd.DataFrame:
@@ -89,7 +111,8 @@ def _read_csv(path: Path, options: Options) -> pd.DataFrame:
 
 def _write_csv(data: Any, path: Path, options: Options) -> int:
     frame = as_frame(data)
-    frame.to_csv(path, **{"index": False, **options})
+    with _text(path, options) as (target, given):
+        frame.to_csv(target, **{"index": False, **given})
     return len(frame)
 
 
@@ -98,11 +121,10 @@ def _read_json(path: Path, options: Options) -> pd.DataFrame:
 
 
 def _write_json(data: Any, path: Path, options: Options) -> int:
-    given = {key: value for key, value in options.items() if key != "index"}
+    forms = {"orient": "records", "date_format": "iso", "date_unit": "us", "force_ascii": False}
     frame = as_frame(data)
-    frame.to_json(
-        path, **{"orient": "records", "date_format": "iso", "date_unit": "us", "force_ascii": False, **given}
-    )
+    with _text(path, options) as (target, given):
+        frame.to_json(target, **{**forms, **{key: value for key, value in given.items() if key != "index"}})
     return len(frame)
 
 
@@ -119,10 +141,9 @@ def _read_parquet(path: Path, options: Options) -> pd.DataFrame:
 
 
 def _write_parquet(data: Any, path: Path, options: Options) -> int:
-    given = {key: value for key, value in options.items() if key not in ("index", "compression")}
-    codec = options.get("compression")
+    given = {key: value for key, value in options.items() if key != "index"}
     table = as_table(data, index=bool(options.get("index")))
-    pq.write_table(table, path, **({"compression": codec} if isinstance(codec, str) else {}), **given)
+    pq.write_table(table, path, **given)
     return int(table.num_rows)
 
 

@@ -207,7 +207,7 @@ def _told(settings: PostgresSettings, target: str | None) -> Iterator[None]:
     try:
         yield
     except psycopg2.Error as error:
-        if error.pgcode is None and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+        if _is_lost(error):
             raise ConnectionFailed(
                 f"the connection to Postgres at {settings.address} (profile {settings.profile!r}) was lost: "
                 f"{' '.join(str(error).split())}"
@@ -215,6 +215,12 @@ def _told(settings: PostgresSettings, target: str | None) -> Iterator[None]:
         if target is None:
             raise QueryFailed(_sentence(error)) from error
         raise ExportRefused(f"cannot write to {target}: {_sentence(error)}{_place(error)}") from error
+
+
+def _is_lost(error: psycopg2.Error) -> bool:
+    if error.pgcode is None:
+        return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+    return error.pgcode.startswith(("08", "57P"))  # the line is down; the server is going down
 
 
 def _sentence(error: psycopg2.Error) -> str:

@@ -1,0 +1,139 @@
+"""What only Files does: formats, datasets, and appearing whole."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipelines.io import Files
+from pipelines.io.errors import ConnectorError, ExportRefused, UnreadableFile
+from tests.pipelines.io.projects import running_block, write_profiles
+
+TRIPS = pd.DataFrame(
+    {
+        "id": [1, 2, 3],
+        "day": [date(2020, 10, 1), date(2020, 10, 2), None],
+        "seats": pd.array([1, None, 3], dtype="Int64"),
+        "note": ["a", None, 'ü, "x"'],
+    }
+)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files.from_profile(write_profiles(tmp_path, default={"FILES_ROOT": "lake"}).profile())
+
+
+@pytest.mark.parametrize(
+    "name", ["t.csv", "t.csv.gz", "t.json", "t.json.gz", "t.jsonl", "t.ndjson.gz", "t.parquet", "t.xlsx"]
+)
+def test_each_format_is_told_by_its_ending(files: Files, tmp_path: Path, name: str) -> None:
+    assert files.export(TRIPS[["id", "seats", "note"]], f"deep/{name}") == 3
+
+    loaded = files.load(f"deep/{name}")
+    assert loaded["id"].tolist() == [1, 2, 3]
+    assert loaded["seats"].isna().tolist() == [False, True, False]
+    assert loaded["note"][2] == 'ü, "x"'
+    assert [path.name for path in (tmp_path / "lake" / "deep").iterdir()] == [name]
+    if name.endswith(".gz"):
+        gzip.decompress((tmp_path / "lake" / "deep" / name).read_bytes())
+
+
+def test_options_go_to_the_reader_and_the_writer(files: Files) -> None:
+    files.export(TRIPS, "t.csv", sep=";")
+
+    loaded = files.load("t.csv", sep=";", dtype={"seats": "Int64"}, parse_dates=["day"])
+    assert loaded["seats"].tolist() == [1, pd.NA, 3]
+    assert str(loaded["day"].dtype).startswith("datetime64")
+
+
+def test_the_same_rows_give_the_same_bytes(files: Files, tmp_path: Path) -> None:
+    first, second = (
+        (files.export(TRIPS, "t.csv.gz"), (tmp_path / "lake/t.csv.gz").read_bytes())[1] for _ in range(2)
+    )
+    assert first == second
+
+
+def test_a_dataset_keeps_the_types_of_its_partitions(files: Files, tmp_path: Path) -> None:
+    files.export(TRIPS, "trips", partition_cols=["day"])
+
+    assert (tmp_path / "lake" / "trips" / "day=2020-10-01" / "part-0.parquet").is_file()
+    loaded = files.load("trips").sort_values("id", ignore_index=True)
+    pd.testing.assert_frame_equal(loaded[TRIPS.columns.tolist()], TRIPS)
+
+
+def test_replacing_a_dataset_leaves_no_old_partition(files: Files, tmp_path: Path) -> None:
+    files.export(TRIPS, "trips", partition_cols="day")
+
+    files.export(TRIPS.iloc[:1], "trips", partition_cols="day")
+
+    assert files.load("trips")["id"].tolist() == [1]
+    assert [path.name for path in (tmp_path / "lake").iterdir()] == ["trips"]
+
+
+def test_an_appended_dataset_is_there_once_after_another_try(files: Files, tmp_path: Path) -> None:
+    for run in ("run-1", "run-1", "run-2"):
+        with running_block(tmp_path, run_id=run):
+            files.export(TRIPS, "trips", partition_cols="day", if_exists="append")
+
+    assert len(files.load("trips")) == 6
+
+
+def test_a_dataset_without_rows_still_has_columns(files: Files) -> None:
+    files.export(TRIPS.iloc[:0], "trips", partition_cols="day")
+
+    assert sorted(files.load("trips").columns) == sorted(TRIPS.columns)
+
+
+def test_a_failed_export_leaves_the_old_file_and_nothing_beside_it(files: Files, tmp_path: Path) -> None:
+    files.export(TRIPS, "t.parquet")
+
+    with pytest.raises(ExportRefused, match="mixes int and str"):
+        files.export(pd.DataFrame({"a": [1, "x"]}), "t.parquet")
+    with pytest.raises(ExportRefused, match=r"cannot write .*t\.xlsx: Excel does not support"):
+        files.export(pd.DataFrame({"at": pd.to_datetime(["2020-01-01"], utc=True)}), "t.xlsx")
+
+    assert len(files.load("t.parquet")) == 3
+    assert [path.name for path in (tmp_path / "lake").iterdir()] == ["t.parquet"]
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.parquet", "t.xlsx"])
+def test_a_cut_file_is_said_to_be_unreadable(files: Files, tmp_path: Path, name: str) -> None:
+    files.export(TRIPS, name)
+    path = tmp_path / "lake" / name
+    path.write_bytes(path.read_bytes()[:-25])
+
+    with pytest.raises(UnreadableFile, match=f"{name} cannot be read"):
+        files.load(name)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("none.csv", r"there is no .*none\.csv.*FILES_ROOT of profile 'default'"),
+        ("../secret.csv", r"leaves the folder of profile 'default'"),
+        ("http://example.org/t.csv", r"is an address"),
+        ("trips.tsvv", r"does not tell its format"),
+    ],
+)
+def test_a_path_that_will_not_do_is_explained(files: Files, path: str, said: str) -> None:
+    with pytest.raises(ConnectorError, match=said):
+        files.load(path)
+
+
+def test_a_file_takes_no_append_and_a_dataset_no_other_columns(files: Files) -> None:
+    with pytest.raises(ExportRefused, match="cannot append to the file"):
+        files.export(TRIPS, "t.csv", if_exists="append")
+    files.export(TRIPS, "trips", partition_cols="day")
+    with pytest.raises(ExportRefused, match="differ in extra"):
+        files.export(TRIPS.assign(extra=1), "trips", partition_cols="day", if_exists="append")
+
+
+def test_sql_runs_over_files(files: Files) -> None:
+    files.export(TRIPS, "t.parquet")
+
+    assert files.execute("SELECT * FROM 't.parquet' WHERE id >= :low", low=2) == 2

@@ -1,0 +1,265 @@
+"""SQL blocks, on both databases they run on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pipelines.blocks.sql import PROVIDERS, run_sql
+from pipelines.context import BlockContext, EffectCounter, current_block
+from pipelines.errors import BlockCodeError
+from pipelines.io.errors import ExportRefused, QueryFailed
+from pipelines.io.sqlconnector import SqlConnector
+from pipelines.model import Block, BlockType, Pipeline
+from pipelines.templating import TemplateError
+from tests.parts.postgres import PostgresServer
+from tests.pipelines.io.projects import postgres_keys, write_profiles
+
+ZONES = pd.DataFrame({"id": [1, 2, 3], "name": ["a", None, "c"]})
+
+
+class Site:
+    """A project whose SQL blocks run on one database."""
+
+    def __init__(self, root: Path, provider: str, keys: Mapping[str, Any]) -> None:
+        self.provider = provider
+        self.root = root
+        self.profiles = write_profiles(root, dev=keys, spare=keys)
+
+    @property
+    def connector(self) -> SqlConnector:
+        return PROVIDERS[self.provider].from_profile(self.profiles.profile("dev"))
+
+    def block(self, name: str, upstream: Sequence[str] = (), **configuration: Any) -> Block:
+        given = {"data_provider": self.provider, "data_provider_profile": "dev", **configuration}
+        path = f"transformers/{name}.sql"
+        return Block(name, BlockType.TRANSFORMER, "sql", path, tuple(upstream), given)
+
+    def run(
+        self, sql: str, *inputs: Any, variables: Mapping[str, Any] | None = None, **configuration: Any
+    ) -> Any:
+        """Run a block whose inputs come from Python blocks, and that a Python block follows."""
+        upstream = [f"load_{place}" for place, _ in enumerate(inputs)]
+        block = self.block("tidy", upstream, **configuration)
+        others = [Block(name, BlockType.DATA_LOADER, "python", f"{name}.py") for name in upstream]
+        after = Block("after", BlockType.DATA_EXPORTER, "python", "after.py", ("tidy",))
+        return self.run_in(Pipeline("taxi", "m.yaml", (*others, block, after)), block, sql, inputs, variables)
+
+    def run_in(
+        self,
+        pipeline: Pipeline,
+        block: Block,
+        sql: str,
+        inputs: Sequence[Any] = (),
+        variables: Mapping[str, Any] | None = None,
+    ) -> Any:
+        context = BlockContext(
+            run_id="run-1",
+            project="test",
+            root=self.root,
+            pipeline=pipeline,
+            block=block,
+            attempt=1,
+            keywords={"env": "prod", "ds": "2024-01-31", **(variables or {})},
+            upstream=block.upstream,
+            source=sql,
+            profiles=self.profiles,
+            logger=logging.getLogger("block.tidy"),
+            effects=EffectCounter("run-1", block.name),
+        )
+        token = current_block.set(context)
+        try:
+            return run_sql(context, inputs)
+        finally:
+            current_block.reset(token)
+
+
+@pytest.fixture(params=sorted(PROVIDERS))
+def site(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres_server: PostgresServer, postgres_database: str
+) -> Site:
+    keys = {
+        "duckdb": {"DUCKDB_DATABASE": "w.duckdb"},
+        "postgres": postgres_keys(postgres_server, postgres_database),
+    }
+    return Site(tmp_path, request.param, keys[request.param])
+
+
+def test_a_query_writes_its_rows_and_hands_them_on(site: Site) -> None:
+    (output,) = site.run(
+        "SELECT id, name FROM {{ df_1 }} WHERE id > 1;  -- the rest",
+        ZONES,
+        data_provider_schema="lake",
+        data_provider_table="zones",
+        export_write_policy="replace",
+    )
+
+    assert output["id"].tolist() == [2, 3]
+    assert len(site.connector.load("SELECT * FROM lake.zones")) == 2
+
+
+def test_a_block_that_nothing_follows_reads_nothing_back(site: Site) -> None:
+    block = site.block("last", data_provider_table="t")
+
+    assert site.run_in(Pipeline("taxi", "m.yaml", (block,)), block, "SELECT 1 AS a") == ()
+    assert site.connector.load("SELECT a FROM t")["a"].tolist() == [1]
+
+
+@pytest.mark.parametrize(("policy", "rows"), [("append", [1, 2]), ("replace", [2])])
+def test_the_write_policy_says_what_becomes_of_old_rows(site: Site, policy: str, rows: list[int]) -> None:
+    site.connector.export(pd.DataFrame({"a": [1]}), table_name="t")
+
+    query = "SELECT CAST(2 AS bigint) AS a"
+    (output,) = site.run(query, data_provider_table="t", export_write_policy=policy)
+
+    assert sorted(output["a"]) == rows
+
+
+def test_a_query_may_replace_the_table_it_reads(site: Site) -> None:
+    site.connector.export(pd.DataFrame({"a": [1, 1, 2]}), table_name="t")
+
+    site.run("SELECT DISTINCT a FROM t", data_provider_table="t", export_write_policy="replace")
+
+    assert sorted(site.connector.load("SELECT a FROM t")["a"]) == [1, 2]
+
+
+def test_the_policy_fail_leaves_the_table(site: Site) -> None:
+    site.connector.export(pd.DataFrame({"a": [1]}), table_name="t")
+
+    with pytest.raises(ExportRefused, match=r"transformers/tidy\.sql: .*exists already"):
+        site.run("SELECT 2 AS a", data_provider_table="t", export_write_policy="fail")
+
+
+def test_a_query_tried_again_writes_once(site: Site) -> None:
+    for _ in range(2):
+        (output,) = site.run("SELECT id FROM {{ df_1 }}", ZONES, data_provider_table="t")
+
+    assert len(output) == 3
+
+
+def test_a_table_without_a_name_gets_that_of_the_block(site: Site) -> None:
+    site.run("SELECT 1 AS a")
+
+    assert len(site.connector.load("SELECT * FROM taxi_tidy_v1")) == 1
+
+
+def test_the_table_of_an_upstream_query_is_read_where_it_lies(site: Site) -> None:
+    first = site.block("first", data_provider_table="t1")
+    second = site.block("second", ["first"], data_provider_table="t2")
+    pipeline = Pipeline("taxi", "m.yaml", (first, second))
+
+    (output,) = site.run_in(pipeline, first, "SELECT 1 AS a")
+    site.run_in(pipeline, second, "SELECT a + 1 AS b FROM {{ df_1 }}", [output.iloc[:0]])
+
+    assert site.connector.load("SELECT b FROM t2")["b"].tolist() == [2]
+
+
+def test_variables_and_functions_are_rendered(site: Site) -> None:
+    (output,) = site.run(
+        "SELECT '{{ ds }}' AS ds, '{{ month }}' AS month, {{ variables('low') }} AS low, "
+        "{{ block_output('load_0') }} AS n",
+        5,
+        variables={"month": "2024-01", "low": 7},
+        use_raw_sql=True,
+    )
+
+    assert output.iloc[0].tolist() == ["2024-01-31", "2024-01", 7, 5]
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"), [("SELECT {{ nowhere }}", "nowhere"), ("SELECT * FROM {{ df_2 }}", "df_2")]
+)
+def test_an_undefined_name_is_an_error(site: Site, sql: str, said: str) -> None:
+    with pytest.raises(TemplateError, match=said):
+        site.run(sql, ZONES, use_raw_sql=True)
+
+
+def test_the_profile_may_be_a_template(site: Site) -> None:
+    (output,) = site.run(
+        "SELECT 1 AS a", data_provider_profile="{{ variables('where') }}", variables={"where": "spare"}
+    )
+
+    assert len(output) == 1
+
+
+def test_raw_statements_run_in_one_transaction_and_the_last_query_is_the_output(site: Site) -> None:
+    (output,) = site.run(
+        "CREATE TABLE t (a bigint); INSERT INTO t SELECT id FROM {{ df_1 }}; SELECT sum(a) AS a FROM t;",
+        ZONES,
+        use_raw_sql=True,
+    )
+    assert output["a"].tolist() == [6]
+
+    with pytest.raises(QueryFailed, match="nowhere"):
+        site.run("SELECT * FROM t; SELECT * FROM nowhere", use_raw_sql=True)
+
+
+def test_a_raw_query_only_reads(site: Site) -> None:
+    (output,) = site.run("SELECT count(*) AS n FROM {{ df_1 }} WHERE name IS NULL", ZONES, use_raw_sql=True)
+
+    assert output["n"].tolist() == [1]
+
+
+def test_raw_writing_is_done_once_and_its_output_given_again(site: Site) -> None:
+    site.connector.export(pd.DataFrame({"a": [0]}), table_name="t")
+
+    for _ in range(2):
+        (output,) = site.run(
+            "INSERT INTO t SELECT id FROM {{ df_1 }}; SELECT a FROM t", ZONES, use_raw_sql=True
+        )
+        assert len(output) == 4
+    (output,) = site.run("INSERT INTO t VALUES (9)", use_raw_sql=True)
+    assert len(output) == 4  # the same block of the same run: written already
+
+
+def test_raw_statements_that_end_in_a_change_give_the_table(site: Site) -> None:
+    site.connector.execute('CREATE SCHEMA lake; CREATE TABLE lake."Odd" (a bigint)')
+
+    (output,) = site.run('INSERT INTO lake."Odd" VALUES (1), (2)', use_raw_sql=True)
+
+    assert sorted(output["a"]) == [1, 2]
+
+
+def test_a_failed_raw_block_changes_nothing(site: Site) -> None:
+    site.connector.export(pd.DataFrame({"a": [0]}), table_name="t")
+
+    with pytest.raises((ExportRefused, QueryFailed), match=r"transformers/tidy\.sql: .*nowhere"):
+        site.run("DELETE FROM t; INSERT INTO nowhere VALUES (1)", use_raw_sql=True)
+    assert len(site.connector.load("SELECT * FROM t")) == 1
+
+
+def test_text_without_preprocessing_is_sent_whole_and_gives_nothing(site: Site) -> None:
+    assert site.run("CREATE TABLE t (a int)", use_raw_sql=True, disable_query_preprocessing=True) == ()
+    assert len(site.connector.load("SELECT * FROM t")) == 0
+
+
+def test_the_limit_of_a_run_bounds_the_output(site: Site) -> None:
+    (output,) = site.run("SELECT id FROM {{ df_1 }}", ZONES, limit_in_pipeline_run=2)
+
+    assert len(output) == 2
+
+
+@pytest.mark.parametrize(
+    ("sql", "inputs", "configuration", "said"),
+    [
+        ("SELECT 1; SELECT 2", [], {}, "2 statements.*use_raw_sql"),
+        ("-- nothing", [], {"use_raw_sql": True}, "holds no statement"),
+        ("SELECT * FROM {{ df_1 }}", [None], {}, r"df_1.*'load_0' returned nothing"),
+        ("SELECT 1", [], {"data_provider": "oracle"}, "data_provider: oracle.*duckdb, postgres"),
+    ],
+)
+def test_a_block_that_cannot_be_run_is_explained(
+    site: Site, sql: str, inputs: list[Any], configuration: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(BlockCodeError, match=said):
+        site.run(sql, *inputs, **configuration)
+
+
+def test_an_input_that_is_no_table_names_its_block(site: Site) -> None:
+    with pytest.raises(ExportRefused, match=r"df_1 .*'load_0': cannot export a int"):
+        site.run("SELECT * FROM {{ df_1 }}", 5)
