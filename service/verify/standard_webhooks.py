@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from service.verify.base import Fault, SchemeError, Signed, Unverified, header_of
 from service.verify.secrets import Key, Secret, active_keys, read_secrets
 from service.verify.timestamps import TimestampUnit, check_timestamp
@@ -128,12 +131,6 @@ def _symmetric(secret: Secret) -> bytes:
 
 
 def _public(secret: Secret) -> VerifyEd25519:
-    # Optional and not light: only a project with a public key needs it.
-    try:
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    except ImportError:
-        raise SchemeError("a `whpk_` key needs the package `cryptography`; install it") from None
     raw = _decoded(secret.text.removeprefix(_PUBLIC_PREFIX))
     if len(raw) != _ED25519_BYTES:
         raise SchemeError(f"a `whpk_` key must hold {_ED25519_BYTES} bytes, not {len(raw)}")
