@@ -12,8 +12,8 @@ from typing import Any
 class Event:
     """One fact. `key` is unique within `source`; `data` is what a JSON parser could return.
 
-    `raw` keeps the bytes as they came, when they came as bytes. A `quarantine` reason says why `raw` could not
-    be read; `data` is None then.
+    `raw` keeps the bytes as they came, when they came as bytes. A `quarantine` reason says why `raw` could
+    not be read; `data` is None then.
     """
 
     source: str  # e.g. "webhook:taxi/from_api", "files:/data/in", "schedule:taxi/nightly"

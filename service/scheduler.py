@@ -69,6 +69,8 @@ class Scheduler:
 
     def start(self) -> None:
         """Begin. Every schedule is brought up to date at once, so that a restart catches up."""
+        housekeeping = self._housekeeping()
+        self._timer.reconcile({housekeeping.name: housekeeping})  # it reconciles, should this now fail
         self._timer.start()
         self.reconcile()
 
@@ -97,11 +99,14 @@ class Scheduler:
             self._timer.reconcile(jobs)
 
     def _jobs(self) -> Iterator[Job]:
-        yield Job("housekeeping", HOUSEKEEPING, self._keep_house, "housekeeping")
+        yield self._housekeeping()
         for project in self._runtime.projects.all():
             for compiled in self._dispatcher.triggers(project.name).values():
                 if (job := self._job(compiled)) is not None:
                     yield job
+
+    def _housekeeping(self) -> Job:
+        return Job("housekeeping", HOUSEKEEPING, self._keep_house, "housekeeping")
 
     def _job(self, compiled: CompiledTrigger) -> Job | None:
         try:

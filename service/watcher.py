@@ -138,7 +138,7 @@ class Watcher:
             source=f"{compiled.trigger.spec['sensor']}:{compiled.pipeline.name}/{compiled.name}",
             now=self._runtime.clock(),
             root=self._runtime.projects.get(compiled.project).root,
-            existing=Existing.parse(compiled.trigger.spec.get("existing")),
+            existing=_existing(compiled),
             is_stopping=lambda: self._is_stopping,
         )
 
@@ -207,6 +207,13 @@ def sensor_of(compiled: CompiledTrigger) -> Sensor[Any]:
     if compiled.fault is not None:
         raise MillraceError(compiled.fault)
     return configure(str(compiled.trigger.spec.get("sensor")), compiled.options)
+
+
+def _existing(compiled: CompiledTrigger) -> Existing:
+    try:
+        return Existing.parse(compiled.trigger.spec.get("existing"))
+    except ValueError as error:
+        raise MillraceError(str(error)) from None
 
 
 def _place(compiled: CompiledTrigger) -> tuple[str, str, str]:
