@@ -17,7 +17,7 @@ class Cause(StrEnum):
     BROKEN = "the webhook cannot work"
 
 
-class Refused(Exception):  # noqa: N818 - an answer to a sender, not an error of ours
+class Refused(Exception):
     """The delivery is not taken. `reason` is for the operator; the sender gets only the cause."""
 
     def __init__(self, cause: Cause, reason: str = "", *, retry_after: int | None = None) -> None:

@@ -22,7 +22,7 @@ class Fault(StrEnum):
     FOREIGN_ADDRESS = "the sender's address is not allowed"
 
 
-class Unverified(Exception):  # noqa: N818 - an answer to a sender, not an error of ours
+class Unverified(Exception):
     """The delivery is not authentic. The only exception a scheme raises for what a sender can send."""
 
     def __init__(self, fault: Fault) -> None:
