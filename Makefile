@@ -9,7 +9,7 @@ WORKERS ?= 2
 .PHONY: demo test check format bench clean
 
 demo: $(STAMP)
-	@$(BIN)/python -m examples.demo
+	@$(BIN)/python examples/demo.py
 
 test: $(STAMP)
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)

@@ -144,7 +144,7 @@ def test_a_stopped_engine_changes_nothing_when_it_wakes(
     other = Service([project], environ={**environ, "MILLRACE_HOME": str(tmp_path / "other")})
     other.log = tmp_path / "other.log"
     with other:
-        other.start()
+        other.wait_ready()
         wait_until(lambda: _journal(folder).count("second") == 2, what="the second try", seconds=30)
         (folder / "go").touch()
         run = _finished(other, run_id)

@@ -1,0 +1,203 @@
+"""`make demo`: Millrace's main job on one machine, with nothing to install beside it.
+
+Serves synthetic trips over HTTP, starts the service on the taxi example, posts a signed webhook, shows the
+run that it starts, and prints what the run wrote. On a terminal it serves until Ctrl-C. State, warehouse and
+lake lie in a temporary folder of this demo's own, so that several demos may run side by side.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from rich.console import Console
+from rich.table import Table
+
+TAXI = Path(__file__).parent / "taxi"
+MILLRACE = [sys.executable, "-P", "-m", "service.cli"]
+PREFERRED_PORT = 6789
+MONTHS = ["2020-10", "2020-11", "2020-12"]
+ROWS_A_MONTH = 20_000
+START_SECONDS = 60
+
+RESULT = """
+SELECT lpep_pickup_date AS day, count(*) AS trips, round(avg(trip_distance), 2) AS miles,
+       round(sum(total_amount), 2) AS dollars
+FROM mage.green_taxi GROUP BY day ORDER BY day LIMIT 8
+"""
+TOTAL = "SELECT count(*), count(DISTINCT lpep_pickup_date) FROM mage.green_taxi"
+
+
+def main() -> int:
+    console = Console()
+    secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+    with tempfile.TemporaryDirectory(prefix="millrace-demo-") as name:
+        folder = Path(name)
+        environ = _environ(folder, secret)
+        with _source() as source, _service(console, folder, environ) as url:
+            console.print(f"[bold]2.[/] Post a signed webhook: {source} has published three months of trips.")
+            accepted = _post_signed(
+                url, secret, {"type": "trips.published", "source": source, "months": MONTHS}
+            )
+            console.print(f"   answered: event {accepted['event_id']}, {accepted['outcome']}")
+            console.print("[bold]3.[/] The run that it started:")
+            watched = subprocess.run(
+                [*MILLRACE, "runs", "watch", accepted["run_ids"][0]], env=environ, check=False
+            )
+            if watched.returncode == 0:
+                _show_result(console, folder)
+            console.print(f"[bold]5.[/] The page: [link={url}]{url}[/link]")
+            if sys.stdout.isatty():
+                _serve_until_interrupted(console)
+    return 0 if watched.returncode == 0 else 1
+
+
+def _environ(folder: Path, secret: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+    return kept | {
+        "MILLRACE_PROJECT": str(TAXI),
+        "MILLRACE_HOME": str(folder / "state"),
+        "MILLRACE_SECRET_TAXI_WEBHOOK": secret,
+        "MILLRACE_LOG_LEVEL": "warning",
+        "TAXI_DUCKDB": str(folder / "warehouse.duckdb"),
+        "TAXI_LAKE": str(folder / "lake"),
+    }
+
+
+@contextlib.contextmanager
+def _source() -> Iterator[str]:
+    """Serve synthetic trips; yield the address."""
+    port = _free_port(0)
+    command = [
+        sys.executable,
+        str(TAXI / "source_server.py"),
+        "--port",
+        str(port),
+        "--rows",
+        str(ROWS_A_MONTH),
+    ]
+    with _running(command, dict(os.environ), stdout=subprocess.DEVNULL) as process:
+        url = f"http://127.0.0.1:{port}"
+        _await(process, url)
+        yield url
+
+
+@contextlib.contextmanager
+def _service(console: Console, folder: Path, environ: Mapping[str, str]) -> Iterator[str]:
+    """Start the service on the taxi example; yield its address once it is ready."""
+    port = _free_port(PREFERRED_PORT)
+    log = folder / "service.log"
+    console.print("[bold]1.[/] Start the service on examples/taxi: SQLite, DuckDB, a folder as the lake.")
+    with log.open("wb") as output:
+        command = [*MILLRACE, "start", "--port", str(port)]
+        with _running(command, environ, stdout=output, stderr=output) as process:
+            url = f"http://127.0.0.1:{port}"
+            try:
+                _await(process, f"{url}/readyz")
+            except TimeoutError as error:
+                raise SystemExit(f"{error}\n{log.read_text()}") from error
+            yield url
+
+
+@contextlib.contextmanager
+def _running(
+    command: list[str], environ: Mapping[str, str], **output: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    # A session of its own: Ctrl-C is for the demo, which then stops its parts in order.
+    process = subprocess.Popen(command, env=dict(environ), start_new_session=True, **output)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _await(process: subprocess.Popen[bytes], url: str) -> None:
+    """Wait until the address answers well. An answer of 404 is an answer, too, but of no service of ours."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+        except urllib.error.HTTPError as answer:
+            if answer.code != 503:
+                return
+        except OSError:
+            pass
+        else:
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"{url} did not become ready within {START_SECONDS} s")
+
+
+def _post_signed(url: str, secret: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Post as Standard Webhooks says, and return the answer."""
+    data = json.dumps(body).encode()
+    message_id, stamp = f"msg_{secrets.token_hex(8)}", str(int(time.time()))
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    signed = hmac.new(key, f"{message_id}.{stamp}.".encode() + data, hashlib.sha256).digest()
+    headers = {
+        "Content-Type": "application/json",
+        "webhook-id": message_id,
+        "webhook-timestamp": stamp,
+        "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+    }
+    address = f"{url}/webhooks/green_taxi/months_published"
+    with urllib.request.urlopen(urllib.request.Request(address, data, headers), timeout=30) as answer:
+        return dict(json.load(answer))
+
+
+def _show_result(console: Console, folder: Path) -> None:
+    with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as warehouse:
+        rows = warehouse.sql(RESULT).fetchall()
+        trips, days = warehouse.sql(TOTAL).fetchall()[0]
+    files = len(list((folder / "lake").rglob("*.parquet")))
+    table = Table(title="mage.green_taxi in DuckDB", caption="synthetic trips, the first days")
+    for heading in ("day", "trips", "miles on average", "dollars"):
+        table.add_column(heading, justify="right")
+    for day, count, miles, dollars in rows:
+        table.add_row(str(day), f"{count:,}", f"{miles:,.2f}", f"{dollars:,.2f}")
+    console.print(
+        f"[bold]4.[/] The result: {trips:,} trips of {days} days, and {files} Parquet files in the lake."
+    )
+    console.print(table)
+
+
+def _serve_until_interrupted(console: Console) -> None:
+    console.print("   Serving until Ctrl-C.")
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
+
+
+def _free_port(preferred: int) -> int:
+    """Return the preferred port if it is free, else any free one."""
+    for port in (preferred, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise SystemExit("no port is free on 127.0.0.1")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
