@@ -67,7 +67,8 @@ def _syntax_sentence(block: Block, text: str, error: SyntaxError) -> str:
     lines = text.splitlines()
     line = lines[error.lineno - 1] if error.lineno and error.lineno <= len(lines) else ""
     if _MAGIC.match(line):
-        return f"block '{block.name}': notebook commands such as '{line.strip()[:30]}' are no Python; remove the line"
+        command = line.strip()[:30]
+        return f"block '{block.name}': notebook commands such as '{command}' are no Python; remove the line"
     return f"block '{block.name}': syntax error: {error.msg}"
 
 
@@ -91,16 +92,16 @@ def chained_assignments(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 if _is_chained(target):
                     yield (
                         node.lineno,
-                        f"`{ast.unparse(target)} = ...` writes to a copy if this is a DataFrame, and is lost in "
-                        f"pandas 3; write `{_loc_form(target)} = ...`",
+                        f"`{ast.unparse(target)} = ...` writes to a copy if this is a DataFrame, and is "
+                        f"lost in pandas 3; write `{_loc_form(target)} = ...`",
                     )
         elif isinstance(node, ast.Call) and _is_in_place_on_part(node):
             assert isinstance(node.func, ast.Attribute)
             part = ast.unparse(node.func.value)
             yield (
                 node.lineno,
-                f"`{part}.{node.func.attr}(..., inplace=True)` changes a copy, and is lost in pandas 3; write "
-                f"`{part} = {part}.{node.func.attr}(...)`",
+                f"`{part}.{node.func.attr}(..., inplace=True)` changes a copy, and is lost in pandas 3; "
+                f"write `{part} = {part}.{node.func.attr}(...)`",
             )
 
 

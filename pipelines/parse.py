@@ -86,11 +86,14 @@ def read_settings(text: str, findings: Findings) -> ProjectSettings:
 
 
 def read_pipeline(name: str, sources: Sources, retry: RetryPolicy, findings: Findings) -> Pipeline | None:
-    """Read a pipeline without its triggers. None when anything about it is an error."""
+    """Read a pipeline without its triggers. It is only good when `findings` got no error.
+
+    None comes back when there is nothing to show at all.
+    """
     try:
         text = sources.read(pipeline_file(name))
     except (OSError, UnicodeDecodeError) as error:
-        findings.error(1, f"pipeline '{name}' cannot be read: {error}")
+        findings.error(1, f"pipeline '{name}' cannot be read: {unreadable(error)}")
         return None
     document = read_document(text, findings)
     if document is None:
@@ -98,8 +101,14 @@ def read_pipeline(name: str, sources: Sources, retry: RetryPolicy, findings: Fin
     if document.value is None:
         findings.error(1, f"pipeline '{name}': the file is empty; declare its `blocks`")
         return None
-    pipeline = _pipeline(name, Section(document, (), findings, f"pipeline '{name}'"), sources, retry)
-    return None if findings.error_count else pipeline
+    return _pipeline(name, Section(document, (), findings, f"pipeline '{name}'"), sources, retry)
+
+
+def unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Return why a file cannot be read, without the paths of this machine."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    return error.strerror or str(error)
 
 
 def lint_blocks(pipeline: Pipeline, sources: Sources) -> list[Problem]:
@@ -118,12 +127,13 @@ def _lint(name: str, block: Block, sources: Sources) -> list[Problem]:
     try:
         lint_block(block, sources.read(block.path), findings)
     except (OSError, UnicodeDecodeError) as error:
-        findings.error(1, f"block '{block.name}': its code cannot be read: {error}")
+        findings.error(1, f"block '{block.name}': its code cannot be read: {unreadable(error)}")
     return findings.problems
 
 
 def _pipeline(name: str, section: Section, sources: Sources, retry: RetryPolicy) -> Pipeline:
     section.unknown_keys("pipeline", _KNOWN_KEYS)
+    _check_uuid(name, section, sources)
     _check_kind(section)
     concurrency = section.section("concurrency_config", f"{section.what}, concurrency_config")
     concurrency.unknown_keys("concurrency_config", _CONCURRENCY_KEYS)
@@ -153,6 +163,21 @@ def _pipeline(name: str, section: Section, sources: Sources, retry: RetryPolicy)
             "pickle", default=False
         ),
     )
+
+
+def _check_uuid(name: str, section: Section, sources: Sources) -> None:
+    """Mage writes the folder's name into the file; a copied folder often still says the old one."""
+    declared = section.text("uuid", name)
+    if declared == name:
+        return
+    if sources.exists(pipeline_file(declared)):
+        section.error(
+            "uuid", f"the uuid '{declared}' is the name of another pipeline; write '{name}', or remove it"
+        )
+    else:
+        section.warning(
+            "uuid", f"the uuid '{declared}' is not the folder's name, and the folder's name counts"
+        )
 
 
 def _check_kind(section: Section) -> None:

@@ -151,7 +151,8 @@ def _upstream(section: Section, siblings: Mapping[str, _Declared], ignored: set[
             line = section.line("upstream_blocks", position)
             section.findings.error(
                 line,
-                f"{section.what}: its upstream block '{name}' is not in the pipeline{closest(name, siblings)}",
+                f"{section.what}: its upstream block '{name}' is not in the pipeline"
+                f"{closest(name, siblings) or '; declare it, or take it out of upstream_blocks'}",
             )
     return tuple(known)
 
@@ -271,7 +272,7 @@ def _in_order(blocks: Sequence[Block], pipeline: Section) -> tuple[Block, ...]:
         ready = next((block for block in waiting if all(up in done for up in block.upstream)), None)
         if ready is None:
             _report_cycle(waiting, set(done), pipeline)
-            break
+            return tuple(blocks)
         done[ready.name] = ready
         waiting.remove(ready)
     return tuple(done.values())

@@ -101,9 +101,7 @@ def read_document(
         findings.error(fault.line, fault.message)
         return None
     for key, line in document.repeated_keys:
-        findings.error(
-            line, f"the key '{key}' is there twice in one mapping; only one can count, remove the other"
-        )
+        findings.warning(line, f"the key '{key}' is there twice in one mapping; the last one counts")
     return document
 
 

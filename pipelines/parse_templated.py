@@ -1,7 +1,7 @@
 """YAML with Jinja in it, as Mage's `metadata.yaml` and `io_config.yaml` have it, quoted or not.
 
-Mage renders the whole file and parses the result. Here the file is parsed first, with every `{{ ... }}` standing
-as one word, so that each value can be rendered by itself when it is needed: an unset variable in one
+Mage renders the whole file and parses the result. Here the file is parsed first, with every `{{ ... }}`
+standing as one word, so that each value can be rendered by itself when it is needed: an unset variable in one
 value breaks no other, and no value can change the structure of the file.
 """
 

@@ -1,4 +1,4 @@
-"""Checks the templates in a trigger where they are written, so that an event never is the first to find a fault."""
+"""Checks the templates of triggers as they are read, so that no event is the first to find a fault."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_template(section: Section, key: str, names: Collection[str]) -> Expres
 
 
 def check_single(section: Section, key: str, names: Collection[str]) -> None:
-    """Report a value that is no single `{{ expression }}`, true or false: any other text would count as true."""
+    """Report what is no single `{{ expression }}`, true or false: any other text would count as true."""
     value = section.get(key)
     if value is None or isinstance(value, bool):
         return
@@ -63,6 +63,7 @@ def _check(
     if unknown:
         section.findings.error(
             section.line(*path),
-            f"{section.what}: `{where}` uses {listed(unknown)}, which is not known there (known: {listed(names)})",
+            f"{section.what}: `{where}` uses {listed(unknown)}, which is not known there "
+            f"(known: {listed(names)})",
         )
     return compiled

@@ -40,7 +40,7 @@ _WHEN_FULL = ("queue", "skip", "cancel_running")
 
 @dataclass(frozen=True)
 class TriggersRead:
-    """The triggers of one pipeline. Broken ones are known by name, so that their last good version can stay."""
+    """The triggers of one pipeline; broken ones by name, so that their last good version can stay."""
 
     good: tuple[Trigger, ...] = ()
     broken: frozenset[str] = frozenset()
@@ -56,34 +56,29 @@ def read_triggers(pipeline: str, text: str | None, findings: Findings) -> Trigge
         return TriggersRead(is_readable=False)
     root = Section(document, (), findings, "the file")
     root.unknown_keys("triggers file", ("triggers",))
-    good: dict[str, Trigger] = {}
+    if not isinstance(root.get("triggers", []), list):
+        root.error("triggers", "`triggers` must be a list")
+    if findings.error_count:
+        return TriggersRead(is_readable=False)
+    good: list[Trigger] = []
     broken: set[str] = set()
-    before = findings.error_count
+    lines: dict[str, int] = {}
     for section in root.sections("triggers", "a trigger"):
-        trigger = _trigger(pipeline, section, good, broken)
-        if trigger is not None:
-            good[trigger.name] = trigger
-    has_bad_root = findings.error_count > before and not good and not broken
-    return TriggersRead(tuple(good.values()), frozenset(broken), is_readable=not has_bad_root)
-
-
-def _trigger(
-    pipeline: str, section: Section, good: Mapping[str, Trigger], broken: set[str]
-) -> Trigger | None:
-    findings = section.findings
-    before = findings.error_count
-    name = _name(section)
-    if name in good:
-        section.error(
-            "name", f"the name is taken by the trigger in line {good[name].line}; rename one of them"
-        )
-        return None
-    read = read_mage_trigger if "schedule_type" in section else _read_ours
-    trigger = read(pipeline, name, section)
-    if findings.error_count > before:
-        broken.add(name)
-        return None
-    return trigger
+        before = findings.error_count
+        name = _name(section)
+        if name in lines:
+            section.error(
+                "name", f"the name is taken by the trigger in line {lines[name]}; rename one of them"
+            )
+        elif name:
+            lines[name] = section.line()
+            read = read_mage_trigger if "schedule_type" in section else _read_ours
+            trigger = read(pipeline, name, section)
+            if findings.error_count > before:
+                broken.add(name)
+            elif trigger is not None:
+                good.append(trigger)
+    return TriggersRead(tuple(good), frozenset(broken))
 
 
 def _name(section: Section) -> str:

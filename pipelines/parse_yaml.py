@@ -6,6 +6,7 @@ the lines or return types that leak into everything downstream.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -18,10 +19,12 @@ from pipelines.errors import MillraceError
 
 MAX_CHARACTERS = 2_000_000
 MAX_DEPTH = 50
+MAX_OPEN_BRACKETS = 200  # more than MAX_DEPTH, since brackets in texts are counted, too
 MAX_NODES = 200_000  # counted after aliases are followed, so that a few lines cannot become a billion
 
 Path = tuple[str | int, ...]
 
+_BRACKET = re.compile(r"[\[\]{}]")
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _STRING_TAG = "tag:yaml.org,2002:str"
 _STANDARD_PREFIX = "tag:yaml.org,2002:"
@@ -58,23 +61,41 @@ def read_yaml(text: str) -> Document:
     """Parse one document. Raises YamlFault, with the line and a sentence."""
     if len(text) > MAX_CHARACTERS:
         raise YamlFault(1, f"the file has more than {MAX_CHARACTERS:,} characters; split it")
+    _check_brackets(text)
     yaml = YAML(typ="safe", pure=True)
     try:
         root = yaml.compose(text)
         return _Builder(yaml.constructor).document(root)
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise YamlFault(mark.line + 1 if mark else 1, _sentence(error)) from error
+        raise YamlFault(_line_of(text, error), _sentence(text, error)) from error
     except RecursionError as error:
         raise YamlFault(1, f"the YAML is nested deeper than {MAX_DEPTH} levels; flatten it") from error
     except (YAMLError, ValueError) as error:
         raise YamlFault(_line_of_character(text, error), f"the YAML cannot be read: {error}") from error
 
 
-def _sentence(error: MarkedYAMLError) -> str:
+def _check_brackets(text: str) -> None:
+    """Refuse hundreds of open brackets before ruamel sees them: it needs the square of their number."""
+    depth = 0
+    for match in _BRACKET.finditer(text):
+        depth += 1 if match[0] in "[{" else -1
+        if depth > MAX_OPEN_BRACKETS:
+            line = text.count("\n", 0, match.start()) + 1
+            raise YamlFault(line, f"the YAML is nested deeper than {MAX_DEPTH} levels; flatten it")
+
+
+def _line_of(text: str, error: MarkedYAMLError) -> int:
+    """Return where the fault is; of what was never closed, where it was opened."""
+    mark = error.problem_mark
+    if mark is None or (mark.index >= len(text) and error.context_mark is not None):
+        mark = error.context_mark
+    return mark.line + 1 if mark is not None else 1
+
+
+def _sentence(text: str, error: MarkedYAMLError) -> str:
     problem = str(error.problem or error.context or "it cannot be read")
     hint = ""
-    if "unhashable" in problem or "flow mapping" in problem or "flow mapping" in str(error.context or ""):
+    if "{{" in text and "flow mapping" in f"{problem} {error.context}":
         hint = '; a template needs quotes around it: "{{ ... }}"'
     elif "found character" in problem and "\\t" in problem:
         hint = "; indent with spaces, not tabs"

@@ -41,7 +41,7 @@ def pipeline_from_sources(name: str, sources: Mapping[str, str]) -> Pipeline:
         settings = read_settings(pinned.read(PROJECT_FILE), Findings(PROJECT_FILE))
     findings = Findings(pipeline_file(name), name)
     pipeline = read_pipeline(name, pinned, settings.retry, findings)
-    if pipeline is None:
+    if pipeline is None or findings.error_count:
         raise ProjectError(name, findings.problems)
     return pipeline
 
@@ -128,8 +128,8 @@ def _merged(
     sources: dict[str, Mapping[str, str]] = {}
     for name, read in reads.items():
         before = old.pipelines.get(name) if old else None
-        if read.pipeline is not None:
-            pipelines[name] = replace(read.pipeline, triggers=_triggers(read, before))
+        if read.draft is not None and read.is_good:
+            pipelines[name] = replace(read.draft, triggers=_triggers(read, before))
             sources[name] = read.sources(own.good_text)
         elif old is not None and before is not None:
             pipelines[name] = before
@@ -139,7 +139,7 @@ def _merged(
         *problems,
         *own.problems,
         *shared,
-        *unknown_profiles(pipelines.values(), own.profiles),
+        *unknown_profiles([read.draft for read in reads.values() if read.draft], own.profiles),
         *(problem for read in reads.values() for problem in read.problems),
     ]
     return _State(own, reads, pipelines, sources, tuple(once_per_key(found)))

@@ -72,7 +72,7 @@ def _is_webhook(trigger: Trigger) -> bool:
 
 def _shared_path(trigger: Trigger, owner: Trigger) -> Problem:
     message = (
-        f"trigger '{trigger.name}': its path {webhook_path(trigger)} belongs to trigger '{owner.name}' of pipeline "
-        f"'{owner.pipeline}' ({owner.file}:{owner.line}); give it another `path`"
+        f"trigger '{trigger.name}': its path {webhook_path(trigger)} belongs to trigger '{owner.name}' of "
+        f"pipeline '{owner.pipeline}' ({owner.file}:{owner.line}); give it another `path`"
     )
     return Problem(trigger.file, trigger.line, Severity.ERROR, message, trigger.pipeline)

@@ -15,6 +15,7 @@ from pipelines.parse import (
     read_pipeline,
     read_settings,
     triggers_file,
+    unreadable,
 )
 from pipelines.parse_fields import Findings
 from pipelines.parse_triggers import TriggersRead, read_triggers
@@ -29,14 +30,15 @@ class PipelineRead:
 
     recorder: Recorder
     retry: RetryPolicy
-    pipeline: Pipeline | None  # None when something about it is an error
+    draft: Pipeline | None  # as far as it could be read
+    is_good: bool  # no error in it nor in the code of its blocks
     triggers: TriggersRead
     problems: tuple[Problem, ...]
 
     def sources(self, settings_text: str | None) -> dict[str, str]:
         """Return what a run is pinned to: the YAML, the code of the blocks, the project's settings."""
-        assert self.pipeline is not None
-        paths = {self.pipeline.file, *(block.path for block in self.pipeline.blocks)}
+        assert self.draft is not None
+        paths = {self.draft.file, *(block.path for block in self.draft.blocks)}
         sources = {path: self.recorder.texts[path] for path in sorted(paths)}
         return sources if settings_text is None else {**sources, PROJECT_FILE: settings_text}
 
@@ -90,16 +92,12 @@ def read_one(name: str, snapshot: Snapshot, retry: RetryPolicy, old: PipelineRea
         return old
     recorder = Recorder(snapshot)
     findings = Findings(pipeline_file(name), name)
-    pipeline = read_pipeline(name, recorder, retry, findings)
-    problems = findings.problems
-    if pipeline is not None:
-        found = lint_blocks(pipeline, recorder)
-        problems = [*problems, *found]
-        if any(problem.severity is Severity.ERROR for problem in found):
-            pipeline = None
+    draft = read_pipeline(name, recorder, retry, findings)
+    problems = [*findings.problems, *(lint_blocks(draft, recorder) if draft else ())]
+    is_good = draft is not None and all(problem.severity is not Severity.ERROR for problem in problems)
     trigger_findings = Findings(triggers_file(name), name)
     triggers = read_triggers(name, _optional(recorder, trigger_findings), trigger_findings)
-    return PipelineRead(recorder, retry, pipeline, triggers, (*problems, *trigger_findings.problems))
+    return PipelineRead(recorder, retry, draft, is_good, triggers, (*problems, *trigger_findings.problems))
 
 
 def _optional(sources: Snapshot | Recorder, findings: Findings) -> str | None:
@@ -109,5 +107,5 @@ def _optional(sources: Snapshot | Recorder, findings: Findings) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        findings.error(1, f"the file cannot be read: {error}")
+        findings.error(1, f"the file cannot be read: {unreadable(error)}")
         return None

@@ -84,7 +84,7 @@ def expression(text: str) -> Expression:
     try:
         return _compile_text(text)
     except Exception as error:
-        line = int(getattr(error, "lineno", None) or getattr(error, "line", 1))
+        line = int(getattr(error, "lineno", None) or getattr(error, "line", None) or 1)
         raise TemplateError(f"the template '{_short(text)}' is wrong: {reason(error)}", line) from error
 
 
@@ -295,7 +295,9 @@ def _render(sandbox: Sandbox, text: str, names: Mapping[str, Any], what: str) ->
 
 
 def _template_error(error: Exception, what: str) -> TemplateError:
-    line = int(getattr(error, "lineno", None) or _line_in_template(error) or getattr(error, "line", 1))
+    line = int(
+        getattr(error, "lineno", None) or _line_in_template(error) or getattr(error, "line", None) or 1
+    )
     return TemplateError(f"{what}, line {line}: {reason(error)}", line)
 
 

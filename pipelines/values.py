@@ -17,7 +17,7 @@ class ValueProblem(ValueError):
 def coerce(value: Any, kind: InputType) -> Any:
     """Return `value` as the Python value of its type. Raises ValueProblem.
 
-    Text is understood where it can only mean one thing, because command lines and query strings have nothing else.
+    Text is understood where it can only mean one thing: command lines and query strings have nothing else.
     """
     wanted, convert = _KINDS[kind]
     try:

@@ -1,4 +1,4 @@
-"""What a run is given: inputs checked at the door, variables merged, and what each block receives by keyword."""
+"""What a run is given: inputs checked at the door, variables merged, and the keywords of each block."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class RunFacts:
 def check_inputs(pipeline: Pipeline, variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return `variables` as JSON can hold them, the declared inputs in their normal form.
 
-    Raises InputError with a sentence for every input that is missing or wrong. Names that are no inputs pass as they
-    are: Mage's variables are not declared.
+    Raises InputError with a sentence for every input that is missing or wrong. Names that are no inputs pass
+    as they are: Mage's variables are not declared.
     """
     problems: list[str] = []
     checked = {name: plain(value) for name, value in variables.items()}
@@ -88,7 +88,7 @@ def merged_variables(pipeline: Pipeline, run_variables: Mapping[str, Any]) -> di
 
 
 def block_keywords(facts: RunFacts, block: Block, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything a block receives by keyword, except `logger`. The run's own names win over variables."""
+    """Return all that a block receives by keyword, except `logger`. The run's own names win."""
     date = facts.execution_date
     local = date.astimezone(ZoneInfo(facts.timezone))
     return {

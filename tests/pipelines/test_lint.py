@@ -1,0 +1,107 @@
+"""The code of a block is checked without being run."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.lint import lint_block
+from pipelines.model import Block, BlockType, Problem, Severity
+from pipelines.parse_fields import Findings
+
+MAGE_LOADER = """\
+if 'data_loader' not in globals():
+    from mage_ai.data_preparation.decorators import data_loader
+if 'test' not in globals():
+    from mage_ai.data_preparation.decorators import test
+
+
+@data_loader
+def load(*args, **kwargs):
+    return "\\d"
+
+
+@test
+def test_output(output, *args) -> None:
+    assert output is not None
+"""
+
+
+def lint(text: str, *, language: str = "python", kind: BlockType = BlockType.DATA_LOADER) -> list[Problem]:
+    findings = Findings("block")
+    lint_block(Block("load", kind, language, "block"), text, findings)
+    return findings.problems
+
+
+def test_block_as_mage_writes_it_is_fine() -> None:
+    assert lint(MAGE_LOADER) == []
+
+
+@pytest.mark.parametrize(
+    "decorator", ["data_loader", "data_loader()", "pipelines.data_loader", "p.data_loader(x=1)"]
+)
+def test_decorator_is_found_in_every_spelling(decorator: str) -> None:
+    assert lint(f"@{decorator}\ndef load(): pass\n") == []
+
+
+def test_invalid_escape_in_a_block_is_no_warning_of_ours() -> None:
+    assert lint("@data_loader\ndef load(): return '\\d'\n") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "sentence"),
+    [
+        ("x = 1\ndef f(:\n", 2, "syntax error"),
+        ("import os\n%matplotlib inline\n", 2, "notebook commands"),
+        ("!pip install x\n", 1, "notebook commands"),
+        ("def load(): pass\n", 1, "no function is decorated with @data_loader"),
+        ("a = '\x00'", 1, "NUL"),
+        ("x = " + "(" * 500 + ")" * 500, 1, ""),
+    ],
+)
+def test_code_that_cannot_run_is_told(text: str, line: int, sentence: str) -> None:
+    [problem] = lint(text)
+
+    assert (problem.line, problem.severity) == (line, Severity.ERROR)
+    assert sentence in problem.message
+
+
+@pytest.mark.parametrize(
+    ("statement", "remedy"),
+    [
+        ("df['a'].fillna(0, inplace=True)", "write `df['a'] = df['a'].fillna(...)`"),
+        ("df[['a', 'b']].replace(1, 2, inplace=True)", "df[['a', 'b']] = df[['a', 'b']].replace(...)"),
+        ("df['a'][df.b > 1] = 2", "write `df.loc[df.b > 1, 'a'] = ...`"),
+        ("df['a'].loc[mask] = 2", "write `df.loc[mask, 'a'] = ...`"),
+        ("df['a'][0] += 2", "write `df.loc[0, 'a'] = ...`"),
+    ],
+)
+def test_chained_assignment_is_told_with_its_remedy(statement: str, remedy: str) -> None:
+    [problem] = lint(f"@data_loader\ndef load(df):\n    {statement}\n")
+
+    assert (problem.line, problem.severity) == (3, Severity.WARNING)
+    assert remedy in problem.message
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "config['a']['b'] = 1",
+        "df['a'] = df['a'].fillna(0)",
+        "df.loc[mask, 'a'] = 1",
+        "df.fillna(0, inplace=True)",
+    ],
+)
+def test_assignment_that_reaches_its_frame_is_fine(statement: str) -> None:
+    assert lint(f"@data_loader\ndef load(df):\n    {statement}\n") == []
+
+
+def test_wrong_template_in_sql_is_told_with_its_line() -> None:
+    [problem] = lint("select *\nfrom {{ df_1 \n", language="sql")
+
+    assert (problem.line, problem.severity) == (2, Severity.ERROR)
+
+
+def test_sql_as_mage_writes_it_is_fine() -> None:
+    text = "-- {{ ds }}\nselect '{{ execution_date }}' from {{ df_1 }} where x = {{ block_output('a') }};"
+
+    assert lint(text, language="sql") == []
