@@ -11,9 +11,9 @@ import click
 # name -> (module, attribute, help in one line)
 _COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "init": ("init", "init", "Make a small project that runs."),
-    "start": ("serve", "start", "Serve projects: web and engine, kept alive."),
-    "web": ("serve", "web", "Only the web process: webhooks, API and page."),
-    "engine": ("serve", "engine", "Only the engine: runs, schedules and sensors."),
+    "start": ("start", "start", "Serve projects: web and engine, kept alive."),
+    "web": ("web", "web", "Only the web process: webhooks, API and page."),
+    "engine": ("engine", "engine", "Only the engine: runs, schedules and sensors."),
     "run": ("run", "run", "Run a pipeline now, in this process."),
     "check": ("check", "check", "Read a project and report everything that is wrong."),
     "test": ("test", "test", "Run pipelines with throw-away state and report their @test functions."),
