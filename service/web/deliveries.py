@@ -93,8 +93,8 @@ def wait_seconds(request: Request, longest: float) -> float:
 
 
 def _read_body(request: Request, limit: int) -> bytes:
-    # Werkzeug refuses by Content-Length before it reads, but cuts a body without one off at its limit and says
-    # nothing. One byte more than we take tells a cut body from a whole one.
+    # Werkzeug refuses by Content-Length before it reads, but silently cuts a chunked body at its limit.
+    # One byte more than we take tells a cut body from a whole one.
     request.max_content_length = limit + 1
     try:
         body = request.get_data(cache=False)

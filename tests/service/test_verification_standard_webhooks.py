@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -31,15 +32,15 @@ def check(
     *,
     body: bytes = BODY,
     now: datetime = NOW,
-    **options: object,
+    **options: Any,
 ) -> None:
     scheme = build_scheme({"scheme": "standard_webhooks", "secret": SECRET, **options})
     scheme.verify(Signed(body, headers), now)
 
 
-def fault_of(headers: Mapping[str, str] = HEADERS, **others: object) -> Fault:
+def fault_of(headers: Mapping[str, str] = HEADERS, **others: Any) -> Fault:
     with pytest.raises(Unverified) as caught:
-        check(headers, **others)  # type: ignore[arg-type]
+        check(headers, **others)
     return caught.value.fault
 
 
@@ -65,7 +66,7 @@ def test_asymmetric_vector_is_accepted() -> None:
 
 
 def test_both_kinds_of_keys_work_side_by_side() -> None:
-    options = {"secret": None, "secrets": [PUBLIC_KEY, SECRET]}
+    options: dict[str, Any] = {"secret": None, "secrets": [PUBLIC_KEY, SECRET]}
 
     check(**options)
     check({**HEADERS, "webhook-signature": GOOD_V1A}, **options)
@@ -174,7 +175,7 @@ def test_other_body_is_refused() -> None:
 
 
 def test_secret_counts_until_its_end() -> None:
-    rotation = {"secret": None, "secrets": [{"secret": SECRET, "not_after": "2021-02-25"}]}
+    rotation: dict[str, Any] = {"secret": None, "secrets": [{"secret": SECRET, "not_after": "2021-02-25"}]}
 
     check(**rotation)
 
@@ -200,9 +201,9 @@ def test_secret_counts_until_its_end() -> None:
         {"secret": {"secret": SECRET, "not_after": "soon"}},
     ],
 )
-def test_options_that_cannot_work_are_named(options: dict[str, object]) -> None:
+def test_options_that_cannot_work_are_named(options: dict[str, Any]) -> None:
     with pytest.raises(SchemeError) as caught:
-        check(**options)  # type: ignore[arg-type]
+        check(**options)
 
     assert SECRET not in str(caught.value)
 

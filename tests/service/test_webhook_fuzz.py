@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.parts.hooks import SECRET, running_hooks
 
-HOOKS = [
+HOOKS: list[dict[str, Any]] = [
     {"name": "open", "type": "webhook", "verify": "none", "max_body": 2000},
     {
         "name": "mapped",

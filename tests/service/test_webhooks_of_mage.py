@@ -12,7 +12,7 @@ import pytest
 from tests.parts.hooks import Hooks, running_hooks
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-MAGE = {
+MAGE: dict[str, Any] = {
     "schedule_type": "api",
     "start_time": None,
     "schedule_interval": None,
