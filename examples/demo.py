@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -84,7 +83,7 @@ def _environ(folder: Path, secret: str) -> dict[str, str]:
 @contextlib.contextmanager
 def _source() -> Iterator[str]:
     """Serve synthetic trips; yield the address."""
-    port = _free_port(0)
+    port = _free_port()
     command = [
         sys.executable,
         str(TAXI / "source_server.py"),
@@ -95,25 +94,25 @@ def _source() -> Iterator[str]:
     ]
     with _running(command, dict(os.environ), stdout=subprocess.DEVNULL) as process:
         url = f"http://127.0.0.1:{port}"
-        _await(process, url)
+        if not _becomes_ready(process, f"{url}/titanic.csv"):
+            raise SystemExit(f"{TAXI / 'source_server.py'} did not start")
         yield url
 
 
 @contextlib.contextmanager
 def _service(console: Console, folder: Path, environ: Mapping[str, str]) -> Iterator[str]:
     """Start the service on the taxi example; yield its address once it is ready."""
-    port = _free_port(PREFERRED_PORT)
-    log = folder / "service.log"
     console.print("[bold]1.[/] Start the service on examples/taxi: SQLite, DuckDB, a folder as the lake.")
-    with log.open("wb") as output:
-        command = [*MILLRACE, "start", "--port", str(port)]
-        with _running(command, environ, stdout=output, stderr=output) as process:
-            url = f"http://127.0.0.1:{port}"
-            try:
-                _await(process, f"{url}/readyz")
-            except TimeoutError as error:
-                raise SystemExit(f"{error}\n{log.read_text()}") from error
-            yield url
+    log = folder / "service.log"
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(log.open("wb"))
+        for port in (PREFERRED_PORT, _free_port()):
+            command = [*MILLRACE, "start", "--port", str(port)]
+            process = stack.enter_context(_running(command, environ, stdout=output, stderr=output))
+            if _becomes_ready(process, f"http://127.0.0.1:{port}/readyz"):
+                yield f"http://127.0.0.1:{port}"
+                return
+    raise SystemExit(f"the service did not start:\n{log.read_text()}")
 
 
 @contextlib.contextmanager
@@ -132,21 +131,16 @@ def _running(
             process.kill()
 
 
-def _await(process: subprocess.Popen[bytes], url: str) -> None:
-    """Wait until the address answers well. An answer of 404 is an answer, too, but of no service of ours."""
+def _becomes_ready(process: subprocess.Popen[bytes], url: str) -> bool:
+    """Wait until the address answers well; False when the process ends first, as when its port was taken."""
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-        except urllib.error.HTTPError as answer:
-            if answer.code != 503:
-                return
-        except OSError:
-            pass
-        else:
-            return
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            return False
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
+            return process.poll() is None
         time.sleep(0.05)
-    raise TimeoutError(f"{url} did not become ready within {START_SECONDS} s")
+    return False
 
 
 def _post_signed(url: str, secret: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,14 +183,10 @@ def _serve_until_interrupted(console: Console) -> None:
             time.sleep(3600)
 
 
-def _free_port(preferred: int) -> int:
-    """Return the preferred port if it is free, else any free one."""
-    for port in (preferred, 0):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
-    raise SystemExit("no port is free on 127.0.0.1")
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def test_cut_file_fails_clearly_and_leaves_the_table_as_it_was(taxi: Taxi, real_
 
     assert cut.state is RunState.FAILED
     (loader,) = (block for block in cut.blocks if block.name == "load_trips")
-    assert "is cut: it ends in the middle of line 22,794" in str(loader.error)
+    assert "it is cut, it ends in the middle of line 22,794" in str(loader.error)
     assert loader.attempt == 1  # trying again would not help
     assert taxi.query("SELECT count(*), sum(total_amount) FROM ny_taxi.yellow_cab_data") == before
 

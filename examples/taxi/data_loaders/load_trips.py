@@ -63,21 +63,31 @@ def read_month(url, colour):
     content = Tail(gzip.GzipFile(fileobj=io.BytesIO(download(url))))
     try:
         trips = pd.read_csv(content, dtype=TYPES_OF[colour])
+        refuse_cut(content, trips)
+        refuse_missing(trips, colour)
+        for column in TIMES_OF[colour]:
+            trips[column] = pd.to_datetime(trips[column], format=TIME_FORMAT)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BrokenFileError(f"{url} is not a whole gzip file ({error}); publish it again") from error
+    except pd.errors.EmptyDataError as error:
+        raise BrokenFileError(f"{url} holds no table; publish it again") from error
     except ValueError as error:
-        raise BrokenFileError(f"{url} does not hold the declared types: {error}") from error
+        raise BrokenFileError(f"{url} does not hold what it should: {error}") from error
+    return trips
+
+
+def refuse_cut(content, trips):
     if content.last != b"\n":
-        raise BrokenFileError(
-            f"{url} is cut: it ends in the middle of line {len(trips) + 1:,}; "
-            "nothing of it is used, publish it again"
+        line = len(trips) + 1  # with the header
+        raise ValueError(
+            f"it is cut, it ends in the middle of line {line:,}; nothing of it is used, publish it again"
         )
+
+
+def refuse_missing(trips, colour):
     missing = {*TYPES_OF[colour], *TIMES_OF[colour]} - set(trips.columns)
     if missing:
-        raise BrokenFileError(f"{url} lacks the columns {', '.join(sorted(missing))}")
-    for column in TIMES_OF[colour]:
-        trips[column] = pd.to_datetime(trips[column], format=TIME_FORMAT)
-    return trips
+        raise ValueError(f"it lacks the columns {', '.join(sorted(missing))}")
 
 
 def download(url):
