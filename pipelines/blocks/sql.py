@@ -11,18 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines import io
 from pipelines.context import BlockContext
 from pipelines.errors import BlockCodeError
 from pipelines.io.base import Policy
-from pipelines.io.duckdb import DuckDB
 from pipelines.io.errors import ExportRefused, QueryFailed
-from pipelines.io.postgres import Postgres
 from pipelines.io.sqlconnector import SqlConnector
 from pipelines.io.sqltext import Relation, only_reads, quoted, statements
 from pipelines.model import Block
 from pipelines.templating import expression, is_template, render_sql
 
-PROVIDERS: Mapping[str, type[SqlConnector]] = {"duckdb": DuckDB, "postgres": Postgres}
+# What `data_provider` may say, and the connector it means; one that no block uses is never loaded.
+PROVIDERS = {"duckdb": "DuckDB", "postgres": "Postgres"}
 
 _PROVIDER_OF_KEY = {"DUCKDB_DATABASE": "duckdb", "POSTGRES_HOST": "postgres"}
 
@@ -41,7 +41,7 @@ def run_sql(context: BlockContext, inputs: Sequence[Any]) -> tuple[Any, ...]:
     A block that nothing follows returns what a raw query returns, and else nothing.
     """
     settings = SqlSettings.of(context, context.block)
-    connector = PROVIDERS[settings.provider].from_profile(context.profiles.profile(settings.profile))
+    connector = connector_class(settings.provider).from_profile(context.profiles.profile(settings.profile))
     tables = [_InputTable.of(context, settings, connector, place, data) for place, data in enumerate(inputs)]
     text = _rendered(context, tables, inputs)
     execution = _Execution(context, settings, connector, tables)
@@ -49,6 +49,12 @@ def run_sql(context: BlockContext, inputs: Sequence[Any]) -> tuple[Any, ...]:
         return execution.raw(text) if settings.is_raw else execution.query(text)
     except (ExportRefused, QueryFailed) as error:
         raise type(error)(f"{context.block.path}: {error}") from error
+
+
+def connector_class(provider: str) -> type[SqlConnector]:
+    """Return the connector of a provider."""
+    found: type[SqlConnector] = getattr(io, PROVIDERS[provider])
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipelines.blocks.sql import PROVIDERS, run_sql
+from pipelines.blocks.sql import PROVIDERS, connector_class, run_sql
 from pipelines.context import BlockContext, EffectCounter, current_block
 from pipelines.errors import BlockCodeError
 from pipelines.io.errors import ExportRefused, QueryFailed
@@ -33,7 +33,7 @@ class Site:
 
     @property
     def connector(self) -> SqlConnector:
-        return PROVIDERS[self.provider].from_profile(self.profiles.profile("dev"))
+        return connector_class(self.provider).from_profile(self.profiles.profile("dev"))
 
     def block(self, name: str, upstream: Sequence[str] = (), **configuration: Any) -> Block:
         given = {"data_provider": self.provider, "data_provider_profile": "dev", **configuration}
@@ -242,6 +242,12 @@ def test_the_limit_of_a_run_bounds_the_output(site: Site) -> None:
     (output,) = site.run("SELECT id FROM {{ df_1 }}", ZONES, limit_in_pipeline_run=2)
 
     assert len(output) == 2
+
+
+def test_the_provider_is_told_by_the_profile_where_that_has_but_one(site: Site) -> None:
+    site.run("SELECT 1 AS a", data_provider=None, data_provider_table="t")
+
+    assert len(site.connector.load("SELECT * FROM t")) == 1
 
 
 @pytest.mark.parametrize(

@@ -371,7 +371,7 @@ def test_an_unknown_user_is_refused_by_the_real_server(
 ) -> None:
     profile = postgres_profile(tmp_path, postgres_server, postgres_database, POSTGRES_USER="nobody")
 
-    with pytest.raises(AccessRefused, match="'nobody'.*POSTGRES_USER"):
+    with pytest.raises(AccessRefused, match=r"'nobody'.*POSTGRES_USER"):
         Postgres.from_profile(profile).load("SELECT 1")
 
 
