@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 
 import structlog
 
@@ -53,6 +54,7 @@ class Dispatcher:
         environ: Mapping[str, str],
         secrets: Secrets,
         max_body_bytes: int,
+        refused_limit: int = refused.RING_SIZE,
     ) -> None:
         self._database = database
         self._projects = projects
@@ -69,7 +71,10 @@ class Dispatcher:
         self._accepts: GroupCommit[NewEvent, Recorded] = GroupCommit(database, Commit.ACCEPT, events.record)
         self._subscription: Subscription | None = None
         self._refuses: GroupCommit[NewRefusal, None] = GroupCommit(
-            database, Commit.REFUSE, refused.record, max_queue=MAX_REFUSALS_WAITING
+            database,
+            Commit.REFUSE,
+            partial(refused.record, ring_size=refused_limit),
+            max_queue=MAX_REFUSALS_WAITING,
         )
 
     def start(self) -> None:

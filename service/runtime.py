@@ -63,4 +63,5 @@ def build_dispatcher(runtime: Runtime) -> Dispatcher:
         environ=runtime.environ,
         secrets=runtime.secrets,
         max_body_bytes=runtime.settings.max_body_bytes,
+        refused_limit=runtime.settings.refused_limit,
     )

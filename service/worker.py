@@ -22,6 +22,7 @@ from service.errors import StoreUnavailable
 from service.executors.process import ProcessExecutor
 from service.runtime import Runtime
 from service.store import runs
+from service.store.reports import LogCap
 from service.store.session import Commit, GroupCommit, Transaction
 from service.store.values import ClaimedRun, Pin, Report, Run
 
@@ -44,7 +45,10 @@ class Worker:
             lease_seconds=settings.lease_seconds,
         )
         self._reports: GroupCommit[Report, bool] = GroupCommit(
-            runtime.database, Commit.REPORT, runs.apply, max_queue=100_000
+            runtime.database,
+            Commit.REPORT,
+            partial(runs.apply, log_cap=LogCap(lines=settings.run_log_lines)),
+            max_queue=100_000,
         )
         self._executor = ProcessExecutor(1 if only else settings.slots, hello_of(runtime), self._on_idle)
         self._active: dict[str, ActiveRun] = {}
