@@ -53,12 +53,14 @@ _FAIL = (
         state=RunState.FAILED, error=bindparam("sentence"), finished_at=bindparam("now"), available_at=None
     )
 )
-_RENEW = (
-    update(runs)
+# Locked in the order of ids, as reports do, or both could wait for each other.
+_CLAIMED_BY = (
+    select(runs.c.id, runs.c.claim, runs.c.cancel_requested)
     .where(runs.c.id.in_(_RUN_IDS), runs.c.engine_id == bindparam("engine"), runs.c.state == RunState.RUNNING)
-    .values(lease_until=bindparam("lease"))
-    .returning(runs.c.id, runs.c.claim, runs.c.cancel_requested)
+    .order_by(runs.c.id)
+    .with_for_update()
 )
+_RENEW = update(runs).where(runs.c.id.in_(_RUN_IDS)).values(lease_until=bindparam("lease"))
 _LAPSED = (
     select(runs.c.id, runs.c.cancel_requested)
     .where(runs.c.state == "running", runs.c.lease_until < bindparam("now"))
@@ -161,14 +163,12 @@ def renew(
     tx: Transaction, *, engine_id: str, claims: Sequence[tuple[str, int]], lease_seconds: float
 ) -> Renewed:
     """Prolong the leases of this engine's claims and tell which of them still hold."""
-    values = {
-        "run_ids": sorted(run_id for run_id, _ in claims),
-        "engine": engine_id,
-        "lease": tx.now + timedelta(seconds=lease_seconds),
-    }
     wanted = dict(claims)
-    rows = tx.connection.execute(_RENEW, values).all()
+    rows = tx.connection.execute(_CLAIMED_BY, {"run_ids": sorted(wanted), "engine": engine_id}).all()
     held = [row for row in rows if row.claim == wanted[row.id]]
+    if held:
+        lease = tx.now + timedelta(seconds=lease_seconds)
+        tx.connection.execute(_RENEW, {"run_ids": [row.id for row in held], "lease": lease})
     return Renewed(
         frozenset(row.id for row in held), frozenset(row.id for row in held if row.cancel_requested)
     )
