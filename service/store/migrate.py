@@ -34,7 +34,7 @@ def _upgrade(tx: Transaction) -> None:
     version = _version(tx.connection)
     if version == HEAD:
         return
-    # Loaded like a plug-in: Alembic costs 120 ms and 8 MB, every process passes here, and hardly one needs it.
+    # Loaded like a plug-in: Alembic costs 120 ms and 8 MB, and of all processes that pass here few need it.
     runner = import_module("service.store.migrations.runner")
     if version is not None and version not in runner.known_versions():
         raise StoreVersionError(tx.database.name, version, HEAD)
