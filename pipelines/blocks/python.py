@@ -6,6 +6,7 @@ import inspect
 import linecache
 import os
 import sys
+import threading
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,10 @@ from pipelines.decorators import DECORATORS, Collector, collecting
 from pipelines.errors import BlockCodeError
 
 Outputs = tuple[Any, ...]
+
+# Branches begin together and import the same libraries. Where a library's modules import each other in more
+# than one order, two threads at it find a deadlock between import locks, and one of the blocks fails.
+_one_at_a_time = threading.RLock()
 
 
 def run_python(context: BlockContext, inputs: Sequence[Any]) -> Outputs:
@@ -112,7 +117,7 @@ def _loaded(context: BlockContext) -> Iterator[Collector]:
     module.__file__ = file
     vars(module).update(DECORATORS)
     sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up
-    with collecting(vars(module)) as collector:
+    with _one_at_a_time, collecting(vars(module)) as collector:
         exec(_compiled(context.source, file), vars(module))  # noqa: S102 - user code is what this is for
     _refuse_chained_assignment()
     yield collector

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pipelines.io.base import Connector, IfExists, Policy
-from pipelines.io.duckdb.connector import DuckDB, DuckDBSettings
+from pipelines.io.duckdb import DuckDB, DuckDBSettings
 from pipelines.io.effects import Effect
 from pipelines.io.errors import ConnectorError, ExportRefused, TargetExists, UnreadableFile
 from pipelines.io.files.appearing import put_file, written_aside
