@@ -7,7 +7,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY service service
 COPY sensors sensors
 COPY pipelines pipelines
-RUN /opt/millrace/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[excel,adbc]'
+RUN /opt/millrace/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[excel]'
 
 FROM python:3.13-slim
 ENV PATH=/opt/millrace/bin:$PATH \
