@@ -30,7 +30,7 @@ def busy_slots(running: Running, release: Path) -> Iterator[None]:
     for number in range(psutil.cpu_count() or 1):
         connection.send(post("/webhooks/hold/hook", {"number": number, "stamp": str(release)}))
     connection.close()
-    while count(running, pipeline="hold", state="running") < (psutil.cpu_count() or 1):
+    while count(running, "running") < (psutil.cpu_count() or 1):
         time.sleep(0.05)
     try:
         yield
@@ -39,17 +39,13 @@ def busy_slots(running: Running, release: Path) -> Iterator[None]:
 
 
 def measure(store: str, running: Running, folder: Path) -> list[Row]:
-    before = count(running, pipeline="noop", state="succeeded")
     with busy_slots(running, folder / f"{store}.release"):
         run_load(running.port, _request, requests=BACKLOG)
     released = time.time()
-    latencies = _accept_while(running, lambda: count(running, pipeline="noop", state="queued") > 0)
+    latencies = sorted(_accept_while(running, lambda: count(running, "queued") > 0))
     await_idle(running)
-    runs = _runs(running, pipeline="noop", state="succeeded", limit=BACKLOG)
-    last = max(datetime.fromisoformat(run["finished_at"]).timestamp() for run in runs)
-    drained = count(running, pipeline="noop", state="succeeded") - before
-    rate = drained / (last - released)
-    latencies.sort()
+    backlog = [run for run in _runs(running, 4 * BACKLOG) if _seconds(run["created_at"]) < released][:BACKLOG]
+    rate = BACKLOG / (max(_seconds(run["finished_at"]) for run in backlog) - released)
     p50, p99 = latencies[len(latencies) // 2] * 1000, latencies[int(len(latencies) * 0.99)] * 1000
     return [
         Row(
@@ -74,24 +70,18 @@ def measure(store: str, running: Running, folder: Path) -> list[Row]:
 def await_idle(running: Running) -> None:
     deadline = time.monotonic() + DRAIN_SECONDS
     while time.monotonic() < deadline:
-        if not any(count(running, state=state) for state in ("queued", "running", "waiting")):
+        if not any(count(running, state) for state in ("queued", "running", "waiting")):
             return
         time.sleep(0.1)
     raise RuntimeError(f"the backlog did not drain within {DRAIN_SECONDS} s")
 
 
-def count(running: Running, **filters: Any) -> int:
-    """Return how many runs the service counts in its metrics, by state and pipeline."""
+def count(running: Running, state: str) -> int:
+    """Return how many runs of that state the service counts in its metrics."""
     with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
-    wanted = [f'{name}="{value}"' for name, value in filters.items()]
-    return int(
-        sum(
-            float(line.rpartition(" ")[2])
-            for line in text.splitlines()
-            if line.startswith("millrace_runs{") and all(label in line for label in wanted)
-        )
-    )
+    label = f'millrace_runs{{state="{state}"}} '
+    return int(sum(float(line.removeprefix(label)) for line in text.splitlines() if line.startswith(label)))
 
 
 def _accept_while(running: Running, is_draining: Any) -> list[float]:
@@ -121,12 +111,12 @@ def _request(index: int) -> bytes:
     return post("/webhooks/noop/hook", {"number": index, "stamp": ""})
 
 
-def _runs(running: Running, **filters: Any) -> list[dict[str, Any]]:
-    query = "&".join(f"{name}={value}" for name, value in filters.items() if name != "limit")
+def _runs(running: Running, most: int) -> list[dict[str, Any]]:
+    """Return the newest finished runs of the pipeline, newest first."""
     found: list[dict[str, Any]] = []
     cursor = ""
-    while len(found) < filters["limit"]:
-        url = f"http://127.0.0.1:{running.port}/api/v1/runs?{query}&limit=100{cursor}"
+    while len(found) < most:
+        url = f"http://127.0.0.1:{running.port}/api/v1/runs?pipeline=noop&state=succeeded&limit=100{cursor}"
         with urllib.request.urlopen(url, timeout=30) as answer:
             page = load(answer)
         found += page["items"]
@@ -134,3 +124,7 @@ def _runs(running: Running, **filters: Any) -> list[dict[str, Any]]:
             break
         cursor = f"&cursor={page['next']}"
     return found
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
