@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Callable
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -20,6 +19,7 @@ from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
 from service.settings import Settings
+from service.web.bodies import BodyTooLarge, read_body
 from service.web.problems import Refusal
 
 # Doors that guard themselves: webhooks by their own verification, probes because they tell nothing.
@@ -50,12 +50,13 @@ class Guard:
         own_host = set() if settings.host in _WILDCARD_HOSTS else {settings.host.lower()}
         self._extra_hosts = frozenset(settings.allowed_hosts)
         self._hosts = _LOOPBACK_NAMES | own_host | self._extra_hosts
+        self._max_body_bytes = settings.max_body_bytes
 
     def check(self, asked: Request) -> None:
         self._check_host(asked)
         self._check_origin(asked)
         self._check_caller(asked)
-        _check_body(asked)
+        _check_body(asked, self._max_body_bytes)
 
     def _check_host(self, asked: Request) -> None:
         name = host_name(asked.host)
@@ -155,7 +156,7 @@ def host_name(host: str) -> str:
         return ""
 
 
-def _check_body(asked: Request) -> None:
+def _check_body(asked: Request, limit: int) -> None:
     if asked.method in _SAFE_METHODS:
         return
     has_body = bool(asked.content_length) or "Transfer-Encoding" in asked.headers
@@ -166,11 +167,14 @@ def _check_body(asked: Request) -> None:
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Bodies must be JSON: send `Content-Type: application/json`."
         )
     if has_body:
-        _require_readable(asked.get_json)
+        _require_readable(asked, limit)
 
 
-def _require_readable(parse: Callable[[], object]) -> None:
+def _require_readable(asked: Request, limit: int) -> None:
     try:
-        parse()
+        read_body(asked, limit)
+        asked.get_json()
+    except BodyTooLarge:
+        raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body has more than {limit} bytes.") from None
     except RecursionError:
         raise Refusal(HTTPStatus.BAD_REQUEST, "The body is nested too deeply.") from None

@@ -9,7 +9,6 @@ from typing import Any
 
 import structlog
 from flask import Request
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.dispatcher import Dispatcher
 from service.doors import Door
@@ -17,6 +16,7 @@ from service.errors import CommitUnknown, StoreUnavailable
 from service.planning import Arrival
 from service.refusals import Cause, Refused
 from service.store.values import Recorded
+from service.web.bodies import BodyTooLarge, read_body
 from service.web.problems import Refusal
 
 logger = structlog.get_logger(__name__)
@@ -93,16 +93,10 @@ def wait_seconds(request: Request, longest: float) -> float:
 
 
 def _read_body(request: Request, limit: int) -> bytes:
-    # Werkzeug refuses by Content-Length before it reads, but silently cuts a chunked body at its limit.
-    # One byte more than we take tells a cut body from a whole one.
-    request.max_content_length = limit + 1
     try:
-        body = request.get_data(cache=False)
-    except RequestEntityTooLarge:
-        body = None
-    if body is None or len(body) > limit:
-        raise Refused(Cause.TOO_LARGE, f"the body has more than {limit} bytes")
-    return body
+        return read_body(request, limit)
+    except BodyTooLarge:
+        raise Refused(Cause.TOO_LARGE, f"the body has more than {limit} bytes") from None
 
 
 def _headers(environ: Mapping[str, Any]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,19 @@ def test_too_large_a_body_is_413(demo: Site) -> None:
 
     assert answer.status_code == 413
     assert answer.content_type == "application/problem+json"
+
+
+def test_chunked_body_is_refused_and_not_cut(demo: Site) -> None:
+    sent = b'{"pipeline": "etl"}' + b" " * 2_000_000  # cut at the limit it would be a good request
+    answer = demo.client.post(
+        "/api/v1/runs",
+        content_type="application/json",
+        headers={"Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input": BytesIO(sent), "wsgi.input_terminated": True},
+    )
+
+    assert answer.status_code == 413
+    assert get(demo, "/runs")["items"] == []
 
 
 def test_store_that_is_down_is_503_and_says_when_to_come_back(
