@@ -194,6 +194,14 @@ def test_every_answer_carries_security_headers(open_site: Site) -> None:
         assert "unsafe" not in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "no-referrer"
+        names = [name.lower() for name, _ in headers]
+        assert len(names) == len(set(names)), path
+
+
+def test_answers_are_kept_nowhere_but_static_files_may_be(open_site: Site) -> None:
+    with open_site.client.get("/static/page.css") as file:
+        assert file.headers["Cache-Control"] == "no-cache"
+    assert open_site.client.get("/").headers["Cache-Control"] == "no-store"
 
 
 def routes(app: Flask) -> Iterator[tuple[str, str, str]]:
