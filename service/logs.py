@@ -73,7 +73,12 @@ def _shared_processors(process: str) -> list[Processor]:
 
 def _renderers(settings: Settings, stream: TextIO) -> list[Processor]:
     if settings.log_format == "human" or (settings.log_format == "auto" and stream.isatty()):
-        return [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        # Plain tracebacks: the fancy ones print local variables, which may hold secrets and whole frames.
+        return [
+            structlog.dev.ConsoleRenderer(
+                colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     return [
         structlog.processors.format_exc_info,
         structlog.processors.EventRenamer("message"),

@@ -82,3 +82,15 @@ def test_a_command_keeps_quiet_unless_everything_is_asked_for() -> None:
 
     assert len(lines_of(body, least="warning")) == 1
     assert len(lines_of(body, least="warning", level="debug")) == 2
+
+
+def test_traceback_for_people_shows_no_local_variables() -> None:
+    body = (
+        "def connect(password):\n    raise OSError('refused')\n"
+        "try: connect('hush' * 2)\nexcept OSError: log.exception('it failed')"
+    )
+
+    shown = "\n".join(lines_of(body, form="human"))
+
+    assert "OSError: refused" in shown
+    assert "hushhush" not in shown
