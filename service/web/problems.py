@@ -47,7 +47,7 @@ _STATUS_OF: Mapping[type[MillraceError | MillraceServiceError], HTTPStatus] = {
 }
 
 
-class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an error of ours
+class Refusal(Exception):
     """Ends the request with this answer."""
 
     def __init__(
