@@ -1,7 +1,5 @@
 """What can go wrong in the service: a small family, each built from the facts its message names."""
 
-# ruff: noqa: N818 - the names say what happened, as sentences do; "Error" would add nothing
-
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -56,7 +54,7 @@ class UnsupportedStore(StoreError):
 
     def __init__(self, store: str) -> None:
         super().__init__(
-            f"cannot keep state in {store!r}; MILLRACE_DATABASE_URL must be sqlite:///<path of a file> "
+            f"cannot keep state in {store}; MILLRACE_DATABASE_URL must be sqlite:///<path of a file> "
             "or postgresql://user:password@host/database"
         )
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipelines.crash import CrashPoints
 from pipelines.secrets import Secrets
 from service.clock import Clock, utc_now
 from service.dispatcher import Dispatcher
+from service.errors import SettingsError
 from service.projects import Projects
 from service.settings import Settings
 from service.store.migrate import migrate
@@ -37,7 +39,7 @@ class Runtime:
 
 def build_runtime(settings: Settings, *, clock: Clock = utc_now) -> Runtime:
     """Open (and migrate) the store and load the projects."""
-    settings.home.mkdir(parents=True, exist_ok=True)
+    _make_home(settings.home)
     crash = CrashPoints(settings.crash_at)
     database = Database(settings.database_url, home=settings.home, crash=crash)
     migrate(database)
@@ -51,6 +53,16 @@ def build_runtime(settings: Settings, *, clock: Clock = utc_now) -> Runtime:
         environ=os.environ,
         crash=crash,
     )
+
+
+def _make_home(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot make the folder {home} for the service's state: {error.strerror}. "
+            "Name one that can be written by MILLRACE_HOME"
+        ) from error
 
 
 def build_dispatcher(runtime: Runtime) -> Dispatcher:

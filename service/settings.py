@@ -234,7 +234,12 @@ def load_settings(**chosen: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        problems = [_sentence(item["loc"], item["msg"]) for item in error.errors(include_input=False)]
+        problems = [
+            _sentence(item["loc"], item["msg"])
+            for item in error.errors(include_input=False)
+            # A default that could not be computed because of another value is no problem of its own.
+            if item["type"] != "default_factory_not_called"
+        ]
         raise SettingsError("; ".join(problems)) from None  # the cause shows values, which may be secret
 
 
@@ -242,6 +247,16 @@ def require_folder(project: Path) -> None:
     """Raise SettingsError when there is no such project folder."""
     if not project.is_dir():
         raise SettingsError(f"there is no project folder {project}; name one by --project")
+
+
+def require_project(folder: Path) -> None:
+    """Raise SettingsError when the folder is there but holds no project."""
+    require_folder(folder)
+    if not (folder / "metadata.yaml").exists() and not (folder / "pipelines").is_dir():
+        raise SettingsError(
+            f"{folder} is no project: it has neither metadata.yaml nor a folder pipelines. "
+            "Go into a project, name one by --project, or make one: millrace init NAME"
+        )
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -283,6 +298,7 @@ def _row(name: str) -> str:
 
 def _sentence(location: tuple[int | str, ...], message: str) -> str:
     text = re.sub(r"^Value error, ", "", message)
+    text = re.sub(r"at least (\d+) items? after validation, not \d+", r"at least \1 characters", text)
     if not location:
         return text
     return f"{PREFIX}{str(location[0]).upper()}: {text[:1].lower()}{text[1:]}"

@@ -8,6 +8,7 @@ instead of being refused.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -41,11 +42,15 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        raise SettingsError(
-            f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}. "
+        remedy = (
             "Is another service (or another `millrace start`) there? Choose another port by --port "
             "or MILLRACE_PORT; 0 takes any free one."
-        ) from error
+            if error.errno == errno.EADDRINUSE
+            else "Choose an address of this machine by --host or MILLRACE_HOST, such as 127.0.0.1, "
+            "and a port above 1023."
+        )
+        reason = (error.strerror or str(error)).lower()
+        raise SettingsError(f"cannot listen on {host}:{port}: {reason}. {remedy}") from error
     return listener
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from service.cli.opened import opened
-from service.cli.options import Moment, json_option, project_option
+from service.cli.options import Moment, cursor_option, json_option, project_option
 from service.cli.output import console, print_fields, print_json, print_table, styled, table, when
 from service.errors import NotFound
 from service.store import events as event_store
@@ -30,7 +30,7 @@ def events() -> None:
 @click.option("--source", help="Only of this source, e.g. webhook:taxi/from_api.")
 @click.option("--since", type=Moment(), metavar="TIME", help="Received at this time or later.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
-@click.option("--cursor", metavar="ID", help="`next` of the page before.")
+@cursor_option
 @project_option
 @json_option
 def list_events(

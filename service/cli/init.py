@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
+from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 from shutil import copyfile
@@ -25,7 +28,6 @@ def init(folder: Path, as_json: bool) -> None:
     Files that are there already are never overwritten.
     """
     folder = folder.resolve()
-    name = folder.name or "project"
     with as_file(files("service.cli") / "starter") as starter:
         wanted = {
             folder / _target(path, starter): path for path in sorted(starter.rglob("*")) if _is_part(path)
@@ -37,15 +39,25 @@ def init(folder: Path, as_json: bool) -> None:
             raise click.UsageError(
                 f"{folder} has {', '.join(taken)} already; name a new folder: millrace init NAME"
             )
-        for target, source in wanted.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            copyfile(source, target)
-    (folder / "metadata.yaml").write_text(f"name: {name}\n", encoding="utf-8")
+        try:
+            _write(folder, wanted)
+        except OSError as error:
+            raise click.ClickException(
+                f"cannot write {error.filename or folder}: {error.strerror}; name a folder you may write to"
+            ) from error
     written = ["metadata.yaml", *(str(target.relative_to(folder)) for target in wanted)]
     if as_json:
         print_json({"folder": str(folder), "files": sorted(written)})
     else:
         _tell_next_steps(folder)
+
+
+def _write(folder: Path, wanted: Mapping[Path, Path]) -> None:
+    for target, source in wanted.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copyfile(source, target)
+    name = json.dumps(folder.name or "project", ensure_ascii=False)  # as YAML, whatever characters it has
+    (folder / "metadata.yaml").write_text(f"name: {name}\n", encoding="utf-8")
 
 
 def _target(path: Path, starter: Path) -> Path:
@@ -61,7 +73,7 @@ def _tell_next_steps(folder: Path) -> None:
     here = Path.cwd()
     click.echo(f"Made a project in {folder}. Next:")
     if folder != here:
-        click.echo(f"  cd {os.path.relpath(folder, here)}")
+        click.echo(f"  cd {shlex.quote(os.path.relpath(folder, here))}")
     click.echo("  millrace run hello              run its pipeline now")
     click.echo("  millrace start                  serve it, then in another terminal:")
     click.echo("  millrace pipelines show hello   the address and token of its webhook")

@@ -50,9 +50,14 @@ def typed_variables(pipeline: Pipeline, given: Sequence[tuple[str, str]]) -> dic
 
 def json_or_text(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json_of(text)
     except ValueError:
         return text
+
+
+def json_of(text: str) -> Any:
+    """Read strict JSON. Raises ValueError."""
+    return json.loads(text, parse_constant=_refuse)
 
 
 def _refuse(constant: str) -> NoReturn:

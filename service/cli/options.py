@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from service.settings import Settings, load_settings, require_folder
+from service.settings import Settings, load_settings, require_project
+from service.store.ids import ID_PATTERN
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -73,9 +75,24 @@ class Moment(click.ParamType[datetime]):
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+class Id(click.ParamType[str]):
+    """The id of a run or event."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(ID_PATTERN, str(value)):
+            self.fail(f"{value!r} is not an id; take `next` of the page before", param, ctx)
+        return str(value)
+
+
+def cursor_option(command: F) -> F:
+    return click.option("--cursor", type=Id(), metavar="ID", help="`next` of the page before.")(command)
+
+
 def settings_of(projects: tuple[Path, ...], **chosen: Any) -> Settings:
     """Return the settings of a command that was given these `--project` options."""
     settings = load_settings(project=projects or None, **chosen)
     for project in settings.project:
-        require_folder(project)
+        require_project(project)
     return settings

@@ -12,7 +12,7 @@ import click
 
 from service.cli.follow import find_run, follow, run_table, view_for
 from service.cli.opened import opened
-from service.cli.options import Moment, json_option, project_option
+from service.cli.options import Moment, cursor_option, json_option, project_option
 from service.cli.output import console, duration, print_fields, print_json, print_table, styled, when
 from service.runtime import Runtime
 from service.store import logs as log_store
@@ -36,7 +36,7 @@ def runs() -> None:
 @click.option("--state", type=click.Choice([str(state) for state in RunState]), help="Only in this state.")
 @click.option("--since", type=Moment(), metavar="TIME", help="Created at this time or later.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
-@click.option("--cursor", metavar="ID", help="`next` of the page before.")
+@cursor_option
 @project_option
 @json_option
 def list_runs(

@@ -12,7 +12,7 @@ import click
 
 from pipelines.model import TriggerType
 from sensors.event import Event
-from service.cli.opened import json_or_text, opened
+from service.cli.opened import json_of, opened
 from service.cli.options import Moment, json_option, project_option
 from service.cli.output import print_json, print_table, styled, when
 from service.cli.tokens import compiled_trigger
@@ -122,7 +122,7 @@ def fire(name: str, data: str, key: str | None, projects: tuple[Path, ...], as_j
     with opened(projects) as runtime:
         one = _find(runtime, name)
         compiled = compiled_trigger(runtime, one.project, one.pipeline, one.name)
-        recorded = _fire(runtime, compiled, data=json_or_text(data), key=key or new_id())
+        recorded = _fire(runtime, compiled, data=_json(data), key=key or new_id())
     if as_json:
         print_json(
             {
@@ -153,6 +153,13 @@ def _fire(runtime: Runtime, compiled: CompiledTrigger, *, data: Any, key: str) -
     if isinstance(answer, Exception):
         raise answer
     return answer
+
+
+def _json(text: str) -> Any:
+    try:
+        return json_of(text)
+    except ValueError as error:
+        raise click.UsageError(f"--data is not JSON: {error}; write text in double quotes") from error
 
 
 def _find(runtime: Runtime, name: str) -> TriggerJson:

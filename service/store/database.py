@@ -52,6 +52,18 @@ class Transaction:
             return from_micros(self.connection.execute(_POSTGRES_NOW).scalar_one())
         return datetime.now(UTC)  # the file and all its users are on this machine
 
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what the body wrote when it fails; a fifth of the cost of SQLAlchemy's own, which is felt."""
+        self.connection.exec_driver_sql("SAVEPOINT attempt")
+        try:
+            yield
+        except BaseException:
+            if not self.connection.invalidated:
+                self.connection.exec_driver_sql("ROLLBACK TO SAVEPOINT attempt")
+            raise
+        self.connection.exec_driver_sql("RELEASE SAVEPOINT attempt")
+
     def notify(self, topic: str) -> None:
         """Wake whoever waits for `topic`, once the transaction is committed."""
         self.topics[topic] = None
@@ -163,9 +175,12 @@ class Database:
 
 
 def _normalised(url: str) -> URL:
-    parsed = make_url(
-        url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url
-    )
+    try:
+        parsed = make_url(
+            url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url
+        )
+    except (SQLAlchemyError, ValueError):
+        raise UnsupportedStore("a text that is no URL") from None  # it may hold a password
     backend = parsed.get_backend_name()
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg2")
@@ -189,9 +204,12 @@ def _postgres_engine(url: URL) -> Engine:
 
 def _sqlite_engine(url: URL) -> Engine:
     file = Path(str(url.database))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Tokens of triggers lie in this file: for its owner only, from the first moment.
-    os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Tokens of triggers lie in this file: for its owner only, from the first moment.
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise StoreUnavailable(url.render_as_string(), f"{error.filename}: {error.strerror}") from error
     engine = create_engine(
         url,
         hide_parameters=True,

@@ -86,6 +86,58 @@ def test_init_never_overwrites(millrace: Callable[..., Completed], shop: Path) -
     assert "metadata.yaml" in again.stderr
 
 
+def test_init_in_a_folder_of_any_name_makes_a_project_that_is_read(tmp_path: Path) -> None:
+    made = run_millrace("init", "1: a b", cwd=tmp_path)
+
+    assert "cd '1: a b'" in made.stdout
+    assert json_of(run_millrace("check", "--json", cwd=tmp_path / "1: a b"))["problems"] == []
+
+
+def test_init_where_nothing_can_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    refused = run_millrace("init", "file/shop", cwd=tmp_path)
+
+    assert refused.returncode == 1
+    assert "cannot write" in refused.stderr
+
+
+@pytest.mark.parametrize("arguments", [("check",), ("runs", "list"), ("run", "hello"), ("start",)])
+def test_folder_without_a_project_is_refused_and_left_alone(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    refused = run_millrace(*arguments, cwd=tmp_path)
+
+    assert refused.returncode == 2
+    assert "millrace init" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_home_that_cannot_be_made_is_one_sentence(shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    refused = run_millrace("db", "status", cwd=shop, environ={"MILLRACE_HOME": str(tmp_path / "file")})
+
+    assert refused.returncode == 2
+    assert "MILLRACE_HOME" in refused.stderr
+    assert "unexpected" not in refused.stderr
+
+
+@pytest.mark.parametrize("listed", ["runs", "events"])
+def test_cursor_that_is_no_id_is_wrong_use(millrace: Callable[..., Completed], listed: str) -> None:
+    refused = millrace(listed, "list", "--cursor", "x")
+
+    assert refused.returncode == 2
+    assert "'x' is not an id" in refused.stderr
+
+
+def test_fired_data_must_be_json(millrace: Callable[..., Completed]) -> None:
+    refused = millrace("trigger", "fire", "orders", "--data", "{orders")
+
+    assert refused.returncode == 2
+    assert "--data is not JSON" in refused.stderr
+
+
 def test_run_prints_a_line_per_change_without_a_terminal(millrace: Callable[..., Completed]) -> None:
     ran = millrace("run", "hello")
 

@@ -59,6 +59,22 @@ def test_every_wrong_value_is_named_with_its_variable(monkeypatch: pytest.Monkey
         load_settings()
 
 
+def test_one_wrong_value_is_one_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_PROJECT", os.pathsep)
+
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+
+    assert str(refused.value) == "MILLRACE_PROJECT: names no project folder"
+
+
+def test_short_token_is_measured_in_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_API_TOKEN", "short")
+
+    with pytest.raises(SettingsError, match="at least 16 characters"):
+        load_settings()
+
+
 def test_secret_value_is_in_no_message_and_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MILLRACE_API_TOKEN", "hush")
     with pytest.raises(SettingsError) as refused:

@@ -136,6 +136,13 @@ def test_taken_port_is_a_sentence_that_says_what_to_do() -> None:
             open_listener("127.0.0.1", port)
 
 
+def test_address_of_another_machine_is_not_called_a_taken_port() -> None:
+    with pytest.raises(SettingsError, match="address of this machine by --host") as refused:
+        open_listener("192.0.2.1", 0)
+
+    assert "Is another service" not in str(refused.value)
+
+
 def test_address_is_one_a_browser_can_open() -> None:
     with open_listener("0.0.0.0", 0) as everywhere:
         port = everywhere.getsockname()[1]

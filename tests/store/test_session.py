@@ -71,12 +71,22 @@ def test_the_file_of_the_store_is_for_its_owner_only(tmp_path: Path) -> None:
     assert stat.S_IMODE(mode) == 0o600
 
 
-@pytest.mark.parametrize("url", ["mysql://u:secret@h/d", "sqlite://", "sqlite:///:memory:"])
+@pytest.mark.parametrize(
+    "url",
+    ["mysql://u:secret@h/d", "sqlite://", "sqlite:///:memory:", "u:secret@h", "postgresql://u:secret@h:x/d"],
+)
 def test_other_databases_are_refused_without_showing_the_password(url: str, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedStore) as failure:
         Database(url, home=tmp_path)
 
     assert "secret" not in str(failure.value)
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StoreUnavailable, match=r"File exists|Not a directory"):
+        Database(sqlite_url(tmp_path / "file" / "home"), home=tmp_path)
 
 
 def test_an_unreachable_server_is_a_clear_error_without_the_password(tmp_path: Path) -> None:

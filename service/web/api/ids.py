@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from service.store.ids import ID_PATTERN
 from service.web.problems import not_found
 
-ID_PATTERN = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _ID = re.compile(ID_PATTERN)
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from service.store.ids import ID_PATTERN
 from service.store.values import Outcome, RunState
-from service.web.api.ids import ID_PATTERN
 
 MAX_PAGE = 200
 MAX_LOG_PAGE = 5000
