@@ -90,8 +90,13 @@ class LineView:
     def show(self, run: Run) -> None:
         if self._run_state is None:
             click.echo(f"run {run.id} pipeline={run.pipeline} execution_date={when(run.execution_date)}")
+        if run.state is RunState.RUNNING:
+            self._show_state(run)
         for block in run.blocks:
             self._show_block(block)
+        self._show_state(run)  # of a run that waits or is finished, after its blocks
+
+    def _show_state(self, run: Run) -> None:
         if run.state is not self._run_state:
             self._run_state = run.state
             click.echo(f"run {run.state}{_detail(run)}")
