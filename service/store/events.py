@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, func, insert, select
+from sqlalchemy import bindparam, func, select
 
+from service.store.bulk import BulkInsert
 from service.store.database import Transaction
 from service.store.erasure import forget
 from service.store.event_reading import get, listing, raw_of
@@ -17,16 +18,17 @@ from service.store.faults import fault_of_values
 from service.store.held import held, release_held
 from service.store.keys import Digester
 from service.store.run_rows import insert_runs
-from service.store.statements import insert_if_absent
 from service.store.tables import deliveries, event_keys, events, matches
 from service.store.values import NewEvent, Outcome, Recorded, Verdict
 
 __all__ = ["forget", "get", "held", "listing", "raw_of", "record", "release_held"]
 
-_INSERT_KEYS = insert_if_absent(event_keys, event_keys.c.digest)
-_INSERT_EVENTS = insert(events)
-_INSERT_MATCHES = insert(matches)
-_INSERT_DELIVERIES = insert(deliveries)
+_insert_keys = BulkInsert(
+    event_keys, "digest", "event_id", "first_seen", tail="ON CONFLICT DO NOTHING RETURNING digest"
+)
+_insert_event_rows = BulkInsert(events)
+_insert_matches = BulkInsert(matches)
+_insert_delivery_rows = BulkInsert(deliveries, "event_id", "verdict", "reason", "at", "road")
 _ORIGINALS = (
     select(
         event_keys.c.digest,
@@ -84,7 +86,7 @@ def _record_guarded(
     if not arrivals:
         return
     try:
-        with tx.connection.begin_nested():
+        with tx.savepoint():
             made = _record_all(tx, arrivals)
     except Exception as error:
         reason = fault_of_values(error)
@@ -109,7 +111,7 @@ def _record_all(tx: Transaction, arrivals: Sequence[_Arrival]) -> dict[int, Reco
         {"digest": digest, "event_id": arrival.event.id, "first_seen": arrival.event.received_at}
         for digest, arrival in firsts.items()
     ]
-    inserted = tx.connection.execute(_INSERT_KEYS[tx.database.dialect], keys)
+    inserted = _insert_keys(tx.connection, keys)
     fresh = [firsts[bytes(row.digest)] for row in inserted]
     fresh.sort(key=lambda arrival: arrival.place)
     _insert_events(tx, [arrival.event for arrival in fresh])
@@ -124,10 +126,8 @@ def _record_all(tx: Transaction, arrivals: Sequence[_Arrival]) -> dict[int, Reco
 def _insert_events(tx: Transaction, new: Sequence[NewEvent]) -> None:
     if not new:
         return
-    tx.connection.execute(_INSERT_EVENTS, [_event_row(event) for event in new])
-    match_rows = [row for event in new for row in _match_rows(event)]
-    if match_rows:
-        tx.connection.execute(_INSERT_MATCHES, match_rows)
+    _insert_event_rows(tx.connection, [_event_row(event) for event in new])
+    _insert_matches(tx.connection, [row for event in new for row in _match_rows(event)])
     insert_runs(
         tx.connection,
         [(match.run, event.received_at) for event in new for match in event.matches if match.run is not None],
@@ -207,7 +207,7 @@ def _insert_deliveries(
     tx: Transaction, arrivals: Sequence[_Arrival], answers: dict[int, Recorded | Exception]
 ) -> None:
     rows = [_delivery_row(arrival.event, answers[arrival.place]) for arrival in arrivals]
-    tx.connection.execute(_INSERT_DELIVERIES, rows)
+    _insert_delivery_rows(tx.connection, rows)
 
 
 def _delivery_row(event: NewEvent, answer: Recorded | Exception) -> dict[str, Any]:

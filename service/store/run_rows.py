@@ -9,11 +9,30 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select
 
+from service.store.bulk import BulkInsert
 from service.store.statements import AnyRow
 from service.store.tables import block_runs, run_limits, runs
 from service.store.values import BlockRun, BlockState, NewRun, Run, RunState
 
-INSERT_RUNS = insert(runs)
+_insert_run_rows = BulkInsert(
+    runs,
+    *(
+        column.name
+        for column in runs.columns
+        # What a queued run has none of.
+        if column.name
+        not in {
+            "pin",
+            "engine_id",
+            "lease_until",
+            "available_at",
+            "blocked_by",
+            "started_at",
+            "finished_at",
+            "error",
+        }
+    ),
+)
 INSERT_LIMITS = insert(run_limits)
 
 RUN_COLUMNS = (
@@ -67,7 +86,7 @@ def insert_runs(
     """Insert queued runs, each with the time it was made."""
     if not new:
         return
-    connection.execute(INSERT_RUNS, [_new_row(run, at, idempotency) for run, at in new])
+    _insert_run_rows(connection, [_new_row(run, at, idempotency) for run, at in new])
     limits = [
         {
             "key": limit.key,
