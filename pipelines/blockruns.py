@@ -67,7 +67,7 @@ class BlockRunner:
             pipeline=spec.pipeline,
             block=block,
             attempt=node.attempt,
-            keywords={**keywords, "logger": logger},
+            keywords={**keywords, "repo_path": str(spec.root), "logger": logger},
             upstream=block.upstream,
             source=self._source(node),
             profiles=self._profiles,

@@ -14,7 +14,7 @@ RESERVED_NAMES = words(
     execution_date execution_date_local ds ds_local hr hr_local interval_start_datetime
     interval_end_datetime interval_seconds interval_start_datetime_previous event env run_id
     pipeline_run_id attempt retry pipeline_uuid block_uuid trigger_name execution_partition
-    configuration logger effect_id
+    configuration logger effect_id repo_path
     """
 )
 

@@ -104,6 +104,7 @@ def block_keywords(facts: RunFacts, block: Block, variables: Mapping[str, Any]) 
         "env": facts.env,
         "run_id": facts.run_id,
         "pipeline_run_id": facts.run_id,
+        "effect_id": f"{facts.run_id}.{block.name}",  # the same over all attempts
         "attempt": facts.attempt,
         "retry": {"attempts": facts.attempt},
         "pipeline_uuid": facts.pipeline,
