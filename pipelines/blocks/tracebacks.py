@@ -5,7 +5,9 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
-from pipelines.errors import BlockCodeError
+from pipelines.errors import BlockCodeError, MillraceError
+
+_OUR_CODE = Path(__file__).resolve().parents[1]
 
 _CHAINED_ASSIGNMENT = (
     "this assigns to a copy and changes nothing (chained assignment, which pandas ignores since version 3); "
@@ -24,18 +26,33 @@ def describe(error: BaseException, root: Path) -> str:
 
 
 def user_traceback(error: BaseException, root: Path) -> str:
-    """Return the traceback with the frames of the project, and of each exception the innermost one."""
+    """Return the traceback with the frames of the project, and of each exception the innermost one.
+
+    An error of our own is its sentence: what lies behind it may hold statements and values of theirs.
+    """
+    if _is_ours(error) and _place(error, root) is None:
+        return describe(error, root)
     whole = traceback.TracebackException.from_exception(error)
     seen: set[int] = set()
-    pending: list[traceback.TracebackException | None] = [whole]
+    pending: list[tuple[traceback.TracebackException | None, BaseException | None]] = [(whole, error)]
     while pending:
-        part = pending.pop()
-        if part is None or id(part) in seen:
+        part, told = pending.pop()
+        if part is None or told is None or id(part) in seen:
             continue
         seen.add(id(part))
-        part.stack = _trimmed(part.stack, root)
-        pending += [part.__cause__, part.__context__]
+        if _is_ours(told):
+            part.stack = _users_part(part.stack, root)
+            part.__cause__ = part.__context__ = None
+        else:
+            part.stack = _trimmed(part.stack, root)
+        pending += [(part.__cause__, told.__cause__), (part.__context__, told.__context__)]
     return "".join(whole.format()).rstrip()
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Tell whether our own code has raised the error, and not the block."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, MillraceError) and bool(frames) and _is_our_code(frames[-1].filename)
 
 
 def _message(error: BaseException) -> str:
@@ -60,10 +77,19 @@ def _place(error: BaseException, root: Path) -> str | None:
 
 
 def _trimmed(stack: traceback.StackSummary, root: Path) -> traceback.StackSummary:
-    frames = [frame for frame in stack if _is_users(frame.filename, root)]
-    if frames and stack[-1] is not frames[-1]:
-        frames.append(stack[-1])
-    return traceback.StackSummary.from_list(frames or list(stack[-1:]))
+    foreign = [frame for frame in stack if not _is_our_code(frame.filename)]
+    frames = _users_part(stack, root)
+    if not frames or foreign[-1] is not frames[-1]:
+        frames.extend(foreign[-1:])
+    return frames
+
+
+def _users_part(stack: traceback.StackSummary, root: Path) -> traceback.StackSummary:
+    return traceback.StackSummary.from_list([frame for frame in stack if _is_users(frame.filename, root)])
+
+
+def _is_our_code(file: str) -> bool:
+    return Path(file).is_relative_to(_OUR_CODE)
 
 
 def _is_users(file: str, root: Path) -> bool:
