@@ -16,6 +16,7 @@ from typing import Any
 
 from pipelines.blocklogs import BlockLog, RunLogs
 from pipelines.blockruns import BlockRunner
+from pipelines.blocks.chained_assignment import refused_chained_assignment
 from pipelines.blocks.python import input_of
 from pipelines.blocks.tracebacks import describe, user_traceback
 from pipelines.checkpoints import Checkpoints
@@ -52,7 +53,7 @@ def execute(
     logs = RunLogs(lambda block, attempt, level, text: listener.log(block, attempt, level, text, clock()))
     blocks = BlockRunner(spec, profiles, crash)
     try:
-        with logs.capturing():
+        with logs.capturing(), refused_chained_assignment():
             return _Walk(spec, listener, checkpoints, blocks, logs, clock, drain).run()
     finally:
         blocks.forget_modules()

@@ -15,8 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pandas.errors import ChainedAssignmentError  # type: ignore[attr-defined]  # the stubs lack it
-
 from pipelines.checkpoints import BLOCK_MODULE_PREFIX
 from pipelines.context import BlockContext
 from pipelines.decorators import DECORATORS, Collector, collecting
@@ -42,6 +40,7 @@ def run_python(context: BlockContext, inputs: Sequence[Any]) -> Outputs:
         result = function(*arguments, **keywords)
         del arguments
         outputs = outputs_of(result)
+        _refuse_one_time_outputs(context, function, outputs)
         for test in collector.of("test"):
             _run_test(context, test, outputs)
     return outputs
@@ -119,7 +118,6 @@ def _loaded(context: BlockContext) -> Iterator[Collector]:
     sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up
     with _one_at_a_time, collecting(vars(module)) as collector:
         exec(_compiled(context.source, file), vars(module))  # noqa: S102 - user code is what this is for
-    _refuse_chained_assignment()
     yield collector
 
 
@@ -128,14 +126,6 @@ def _compiled(source: str, file: str) -> types.CodeType:
     # Without a time stamp linecache keeps these lines: they are what runs, whatever the file says by now.
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     return compile(source, file, "exec", dont_inherit=True)
-
-
-def _refuse_chained_assignment() -> None:
-    """Make an error of an assignment that pandas only warns has no effect.
-
-    After the file's own code, which often silences all warnings.
-    """
-    warnings.filterwarnings("error", category=ChainedAssignmentError)
 
 
 def _function_of(context: BlockContext, collector: Collector) -> Callable[..., Any]:
@@ -199,6 +189,23 @@ def _check_arity(
             f"{where}: {name}() takes {len(positional)} inputs, but block {context.block.name!r} has {given} "
             f"upstream blocks ({upstream}), so nothing takes the output of {unwanted}; add a parameter "
             f"or *args"
+        )
+
+
+def _refuse_one_time_outputs(
+    context: BlockContext, function: Callable[..., Any], outputs: Sequence[Any]
+) -> None:
+    """Raise when an output gives its values only once: each consumer, and each retry, would get a part."""
+    for output in outputs:
+        if isinstance(output, Iterator):
+            remedy = "return a list or a DataFrame of its values"
+        elif inspect.isawaitable(output):
+            remedy = "await it in the block, for instance with asyncio.run()"
+        else:
+            continue
+        raise BlockCodeError(
+            f"{context.block.path}:{_line_of(function)}: block {context.block.name!r} returned a "
+            f"{type(output).__name__}, which gives its values only once; {remedy}"
         )
 
 

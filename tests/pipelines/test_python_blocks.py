@@ -296,6 +296,71 @@ def test_chained_assignment_fails_with_line_and_remedy_though_warnings_are_off(
     assert "df['a'] = df['a'].fillna(0)" in error
 
 
+def test_chained_assignment_fails_where_the_block_silences_warnings_as_it_runs(bench: Bench) -> None:
+    source = """
+        import warnings
+        import pandas as pd
+
+        @data_loader
+        def load():
+            df = pd.DataFrame({'a': [1.0, None]})
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                df.a.fillna(0, inplace=True)
+            return df
+        """
+
+    bench.run(python("a", code(source)))
+
+    assert error_of(bench, "a").startswith("data_loaders/a.py:9: ChainedAssignmentError")
+
+
+def test_other_warnings_still_name_the_line_that_earned_them(bench: Bench) -> None:
+    bench.run(
+        python("a", "import warnings\n" + loader("warnings.simplefilter('always')\nwarnings.warn('old')"))
+    )
+
+    assert "data_loaders/a.py:5: UserWarning: old" in bench.listener.text_of("a")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            "return (n for n in [1, 2])",
+            "returned a generator, which gives its values only once; return a list",
+        ),
+        ("return 1, iter([1, 2])", "returned a list_iterator"),
+        ("async def later():\n    return 1\nreturn later()", "returned a coroutine"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+def test_an_output_that_can_be_read_only_once_is_refused(bench: Bench, body: str, said: str) -> None:
+    bench.run(python("a", loader(body)))
+
+    assert said in error_of(bench, "a")
+
+
+def test_a_block_knows_its_effect_id_and_its_project(bench: Bench) -> None:
+    bench.run(python("a", loader("return kwargs['effect_id'], kwargs['repo_path']")))
+
+    assert bench.outputs("a") == ("run-1.a", str(bench.root))
+
+
+def test_an_error_of_ours_shows_neither_our_code_nor_what_lies_behind_it(bench: Bench) -> None:
+    (bench.root / "io_config.yaml").write_text("default:\n  DUCKDB_DATABASE: ':memory:'\n")
+    query = "SELECT 'hunter2' FROM nowhere"
+    source = "from pipelines.io import DuckDB\n" + loader(f'return DuckDB.from_profile().load("{query}")')
+
+    bench.run(python("a", source))
+
+    log = bench.listener.text_of("a")
+    assert log.count("File ") == 1
+    assert "data_loaders/a.py" in log
+    assert "QueryFailed: Catalog Error" in log
+    assert "LINE 1" not in log
+
+
 def test_a_block_fed_with_nothing_is_told_who_returned_nothing(bench: Bench) -> None:
     bench.run(python("a", loader("1 + 1")), python("b", transformer("return data.dropna()"), "a"))
 
