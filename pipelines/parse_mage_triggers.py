@@ -24,6 +24,14 @@ _INTERVALS = {
     "@monthly": "0 0 1 * *",
 }
 _LATER_INTERVALS = ("@once", "@always_on")
+# Settings that change nothing here yet, and what happens in their stead.
+_LATER_SETTINGS = {
+    "skip_if_previous_running": "a run waits until the one before it has ended",
+    "allow_blocks_to_fail": "a failed block fails the run",
+    "landing_time_enabled": "the run starts at the tick itself",
+    "create_initial_pipeline_run": "the first run is that of the next tick",
+    "timeout": "give the pipeline a `timeout`",
+}
 
 
 def read_mage_trigger(pipeline: str, name: str, section: Section) -> Trigger | None:
@@ -77,6 +85,11 @@ def _build(
     pipeline: str, name: str, section: Section, kind: TriggerType, spec: dict[str, Any], *, enabled: bool
 ) -> Trigger:
     settings = section.section("settings", f"{section.what}, settings")
+    for key, instead in _LATER_SETTINGS.items():
+        if settings.values.get(key):
+            settings.warning(key, f"`{key}` is not applied yet; {instead}")
+    if "sla" in section:
+        section.warning("sla", "`sla` is not applied yet; nobody is told of a run that takes longer")
     if settings.values.get("skip_if_previous_running"):
         spec["concurrency"] = {"limit": 1, "when_full": "skip"}
     elif (limit := settings.count("pipeline_run_limit", least=1)) is not None:

@@ -130,10 +130,15 @@ def _check_common(section: Section) -> None:
 
 def _check_concurrency(section: Section) -> None:
     section.unknown_keys("concurrency", ("limit", "when_full"))
-    section.count("limit", least=1)
+    if section.count("limit", least=1) is None and "limit" not in section:
+        section.error("limit", "it needs `limit`: how many runs of this trigger may go on at once")
     when_full = section.text("when_full", "queue")
     if when_full not in _WHEN_FULL:
         section.error("when_full", f"`when_full` must be one of {', '.join(_WHEN_FULL)}")
+    elif when_full != "queue":
+        section.warning(
+            "when_full", f"`when_full: {when_full}` is not applied yet; the runs wait in the queue"
+        )
 
 
 # Each returns the keys whose normal form differs from what is written; None takes a key away.
@@ -187,6 +192,8 @@ def _existing(section: Section) -> Any:
 def _check_event(section: Section, name: str) -> dict[str, Any]:
     if not section.text("event"):
         section.error("event", "it has no `event`; name the type of event that starts the pipeline")
+    if section.get("enabled") is not False:
+        section.warning("type", "triggers of type 'event' are not applied yet; this one starts nothing")
     return {}
 
 
