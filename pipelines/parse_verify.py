@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipelines.parse_fields import Section, closest, listed, words
@@ -15,6 +16,19 @@ _LATER_SCHEMES = words(
     basic github stripe slack shopify gitlab twilio google_oidc
     """
 )
+_COMMON_KEYS = frozenset(("scheme", "secret", "secrets"))
+_KEYS = {
+    "none": _COMMON_KEYS,
+    "token": _COMMON_KEYS | {"header", "query"},
+    "standard_webhooks": _COMMON_KEYS | {"tolerance"},
+    "hmac": _COMMON_KEYS
+    | words(
+        """
+        header prefix separator algorithm encoding secret_encoding content timestamp_header
+        timestamp_unit tolerance id_header id_path required_headers allow
+        """
+    ),
+}
 _FILE_NAMES = frozenset(("env_var", "env", "secret", "mage_secret_var", "json_value"))
 
 
@@ -31,6 +45,9 @@ def read_verify(section: Section) -> str | dict[str, Any] | None:
     scheme = options.get("scheme")
     if not _is_known(section, scheme):
         return None
+    if isinstance(value, Mapping):
+        # A misspelt `allow` or `required_headers` would let in what it was to keep out.
+        section.section("verify", section.what).unknown_keys(f"verify: {scheme}", _KEYS[str(scheme)])
     has_secret = options.get("secret") is not None or bool(options.get("secrets"))
     if scheme == "none":
         return "none"

@@ -53,7 +53,7 @@ def build_door(compiled: CompiledTrigger, *, token_of: TokenOf, max_body_bytes: 
             _checked(address),
             _scheme(compiled, token_of),
             max_body_bytes=_count(spec, "max_body") or max_body_bytes,
-            form=_form(spec.get("format")),
+            form=read_format(spec.get("format")),
             quota=Quota(
                 read_rate(str(spec["rate"])) if spec.get("rate") else None, _count(spec, "queue_limit")
             ),
@@ -94,7 +94,8 @@ def _checked(address: str) -> str:
     return address
 
 
-def _form(value: Any) -> Format:
+def read_format(value: Any) -> Format:
+    """Return how to read bodies. Raises DoorError."""
     try:
         return Format(value or Format.AUTO)
     except ValueError:

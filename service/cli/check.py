@@ -15,6 +15,7 @@ from service.cli.output import console, print_json, styled, table
 from service.logs import configure_logs
 from service.projects import Projects
 from service.sensor_checks import sensor_problems
+from service.webhook_checks import webhook_problems
 
 
 @click.command()
@@ -56,7 +57,7 @@ def _json_of(projects: tuple[Project, ...]) -> dict[str, Any]:
 
 
 def _problems_of(project: Project) -> tuple[Problem, ...]:
-    return (*project.problems, *sensor_problems(project))
+    return (*project.problems, *sensor_problems(project), *webhook_problems(project))
 
 
 def _pipelines_of(project: Project) -> list[dict[str, Any]]:

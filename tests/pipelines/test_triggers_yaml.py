@@ -152,6 +152,10 @@ def test_triggers_of_mage_are_translated() -> None:
         ("{name: t, type: webhook, verify: hmca}", "did you mean 'hmac'"),
         ("{name: t, type: webhook, verify: github}", "is not there yet"),
         ("{name: t, type: webhook, verify: {scheme: hmac, secret: plain}}", "stands in the file as it is"),
+        (
+            "{name: t, type: webhook, verify: {scheme: token, secret: x, allw: y}}",
+            "unknown key 'allw' of a verify",
+        ),
         ("{name: t, type: webhook, max_body: big}", "`max_body` must be a whole number"),
         ("{name: t, type: schedule}", "needs `cron` or `every`"),
         ("{name: t, type: schedule, cron: '* * * * *', every: 1m}", "and not both"),
