@@ -17,6 +17,16 @@ from pipelines.templating import TemplateError, expression, file_functions, is_t
 PROFILES_FILE = "io_config.yaml"
 DEFAULT_PROFILE = "default"
 
+# The older form of Mage's profiles has one mapping for each system; ours are the names of the newer form.
+_NESTED_KEYS = {
+    "POSTGRES_DBNAME": ("PostgreSQL", "database"),
+    "POSTGRES_HOST": ("PostgreSQL", "host"),
+    "POSTGRES_PASSWORD": ("PostgreSQL", "password"),
+    "POSTGRES_PORT": ("PostgreSQL", "port"),
+    "POSTGRES_SCHEMA": ("PostgreSQL", "schema"),
+    "POSTGRES_USER": ("PostgreSQL", "user"),
+}
+
 _NOT_PROFILES = frozenset(("version",))  # Mage writes the version of the format beside the profiles
 
 
@@ -35,7 +45,9 @@ class Profile(Mapping[str, Any]):
         self.root = root  # of the project; relative paths in values lie in it
         self._line = line
         self._document = document
-        self._values: Mapping[str, Any] = (document.value or {}).get(name) or {}
+        self._values: dict[str, Any] = {}
+        self._paths: dict[str, YamlPath] = {}  # where each value stands, within the profile
+        self._read((document.value or {}).get(name) or {})
         self._functions = functions
 
     def __repr__(self) -> str:
@@ -52,8 +64,18 @@ class Profile(Mapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         """Return the rendered value. Raises KeyError, and ProfileError when it cannot be rendered."""
-        value = self._values[key]
-        return self._rendered(value, (self.name, key))
+        return self._rendered(self._values[key], (self.name, *self._paths[key]))
+
+    def number(self, key: str, default: float) -> float:
+        """Return a value that must be a number. Raises ProfileError."""
+        value = self[key] if key in self._values else None
+        if value is None or value == "":
+            return default
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            where = f"{self.file}:{self._document.line((self.name, *self._paths[key]))}"
+            raise ProfileError(f"profile '{self.name}', {where}: {key} must be a number") from None
 
     def require(self, key: str) -> Any:
         """Return a value that must be there and not be empty. Raises ProfileError, which says what to add."""
@@ -66,6 +88,14 @@ class Profile(Mapping[str, Any]):
             )
         return value
 
+    def _read(self, given: Mapping[str, Any]) -> None:
+        for key, (system, part) in _NESTED_KEYS.items():
+            settings = given.get(system)
+            if isinstance(settings, Mapping) and part in settings:
+                self._values[key], self._paths[key] = settings[part], (system, part)
+        for key, value in given.items():
+            self._values[key], self._paths[key] = value, (key,)
+
     def _rendered(self, value: Any, path: YamlPath) -> Any:
         if isinstance(value, Mapping):
             return {key: self._rendered(item, (*path, key)) for key, item in value.items()}
@@ -77,17 +107,24 @@ class Profile(Mapping[str, Any]):
             rendered = expression(value).evaluate_with(self._functions)
         except TemplateError as error:
             where = f"{self.file}:{self._document.line(path)}"
-            raise ProfileError(f"profile '{self.name}', {where}: {path[1]}: {error}") from error
+            raise ProfileError(
+                f"profile '{self.name}', {where}: {'.'.join(map(str, path[1:]))}: {error}"
+            ) from error
         return self._as_yaml(rendered) if path in self._document.plain else rendered
 
     def _as_yaml(self, rendered: Any) -> Any:
-        """Return what a value without quotes means: `PORT: {{ env_var('PORT') }}` is a number, as in Mage."""
+        """Return what a value without quotes means: `PORT: {{ env_var('PORT') }}` is a number, as in Mage.
+
+        What would not be the same when written out again stays text: the password `007` or `#1: me` is one.
+        """
         if not isinstance(rendered, str):
             return rendered
         try:
-            return read_yaml(rendered).value
+            value = read_yaml(rendered).value
         except YamlFault:
             return rendered
+        is_same = rendered.startswith(("{", "[")) or isinstance(value, bool) or str(value) == rendered
+        return value if is_same else rendered
 
 
 class Profiles:
@@ -111,6 +148,10 @@ class Profiles:
             there = f"it has: {listed(known)}" if known else "it has no profiles"
             raise ProfileError(
                 f"there is no profile '{name}' in {PROFILES_FILE} ({there}){closest(name, known)}"
+            )
+        if not isinstance(document.value[name], Mapping | None):
+            raise ProfileError(
+                f"profile '{name}' in {PROFILES_FILE}:{document.line((name,))} must be a mapping of settings"
             )
         return Profile(
             name, document, root=self._root, functions=self._functions, line=document.line((name,))

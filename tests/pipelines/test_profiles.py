@@ -59,6 +59,53 @@ def test_unset_variable_harms_only_its_own_value(tmp_path: Path) -> None:
         found.profile("dev")["POSTGRES_HOST"]
 
 
+OLD = """\
+default:
+  PostgreSQL:
+    database: shop
+    host: "{{ env_var('PGHOST') }}"
+    password: "{{ secret('pg') }}"
+    port: {{ env_var('PGPORT') }}
+    user: me
+  POSTGRES_USER: you
+"""
+
+
+def test_settings_in_the_older_nested_form_of_mage_count(tmp_path: Path) -> None:
+    environ = {"PGHOST": "db", "PGPORT": "6000", "MILLRACE_SECRET_PG": "pw"}
+    profile = profiles(tmp_path, OLD, **environ).profile()
+
+    assert profile.require("POSTGRES_DBNAME") == "shop"
+    assert profile["POSTGRES_HOST"] == "db"
+    assert profile["POSTGRES_PASSWORD"] == "pw"
+    assert profile["POSTGRES_PORT"] == 6000
+    assert profile["POSTGRES_USER"] == "you"
+    with pytest.raises(ProfileError, match=r"io_config.yaml:4: PostgreSQL.host: .*PGHOST is not set"):
+        profiles(tmp_path, None).profile()["POSTGRES_HOST"]
+
+
+@pytest.mark.parametrize("password", ["007", "1e5", "#1", "a: b", "~", "null", "- x"])
+def test_a_password_without_quotes_stays_what_it_is(tmp_path: Path, password: str) -> None:
+    found = profiles(tmp_path, "default:\n  POSTGRES_PASSWORD: {{ env_var('PW') }}\n", PW=password)
+
+    assert found.profile()["POSTGRES_PASSWORD"] == password
+
+
+def test_a_profile_that_is_no_mapping_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"profile 'default' in io_config.yaml:1 must be a mapping"):
+        profiles(tmp_path, "default: hello\n").profile()
+
+
+def test_a_number_that_is_none_names_its_line_and_not_its_value(tmp_path: Path) -> None:
+    found = profiles(tmp_path, "default:\n  A: 1\n  POSTGRES_PORT: hunter2\n").profile()
+
+    assert found.number("NOPE", 7) == 7
+    with pytest.raises(
+        ProfileError, match=r"^profile 'default', io_config.yaml:3: POSTGRES_PORT must be a n"
+    ):
+        found.number("POSTGRES_PORT", 5432)
+
+
 def test_value_cannot_change_the_structure_of_the_file(tmp_path: Path) -> None:
     found = profiles(tmp_path, PGHOST='x"\nadmin: true\n').profile()
 

@@ -53,7 +53,7 @@ class DuckDBSettings:
             profile=profile.name,
             database=database if database == _MEMORY else str(profile.root / Path(database).expanduser()),
             schema=str(profile.get("DUCKDB_SCHEMA") or "main"),
-            lock_timeout=float(profile.get("DUCKDB_LOCK_TIMEOUT") or 60),
+            lock_timeout=profile.number("DUCKDB_LOCK_TIMEOUT", 60),
         )
 
 

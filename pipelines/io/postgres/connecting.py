@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import psycopg2
 from psycopg2 import extensions
 
+from pipelines.io.config import ProfileError
 from pipelines.io.errors import AccessRefused, ConnectionFailed
 
 if TYPE_CHECKING:
@@ -43,14 +44,19 @@ class PostgresSettings:
     @classmethod
     def of(cls, profile: Profile) -> PostgresSettings:
         password = profile.get("POSTGRES_PASSWORD")
+        if (profile.get("POSTGRES_CONNECTION_METHOD") or "direct") != "direct":
+            raise ProfileError(
+                f"profile {profile.name!r}: POSTGRES_CONNECTION_METHOD may only be 'direct'; tunnels are not "
+                f"opened here, so open one beside the service, and write its host and port"
+            )
         return cls(
             profile=profile.name,
             host=str(profile.require("POSTGRES_HOST")),
-            port=int(profile.get("POSTGRES_PORT") or 5432),
+            port=int(profile.number("POSTGRES_PORT", 5432)),
             dbname=str(profile.require("POSTGRES_DBNAME")),
             user=str(profile.require("POSTGRES_USER")),
             schema=str(profile.get("POSTGRES_SCHEMA") or "public"),
-            connect_timeout=int(profile.get("POSTGRES_CONNECT_TIMEOUT") or 10),
+            connect_timeout=int(profile.number("POSTGRES_CONNECT_TIMEOUT", 10)),
             password=None if password is None else str(password),
         )
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.io import Postgres
+from pipelines.io.config import ProfileError
 from pipelines.io.errors import AccessRefused, ConnectionFailed, ExportRefused, QueryFailed
 from pipelines.io.postgres.connecting import PostgresSettings, connect
 from tests.parts.postgres import PostgresServer
@@ -325,6 +326,23 @@ def test_a_server_that_does_not_answer_is_tried_again_and_then_named() -> None:
     assert f"127.0.0.1:{settings.port}" in str(caught.value)
     assert "'dev'" in str(caught.value)
     assert "s3cret-word" not in str(caught.value) + repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"POSTGRES_PORT": "hunter2"}, "io_config.yaml:5: POSTGRES_PORT must be a number"),
+        ({"POSTGRES_CONNECTION_METHOD": "ssh_tunnel"}, "tunnels are not opened here"),
+    ],
+)
+def test_a_profile_that_cannot_be_used_is_explained(
+    tmp_path: Path, postgres_server: PostgresServer, keys: dict[str, str], said: str
+) -> None:
+    profile = postgres_profile(tmp_path, postgres_server, "db", **keys)
+
+    with pytest.raises(ProfileError, match=said) as caught:
+        Postgres.from_profile(profile)
+    assert "hunter2" not in str(caught.value)
 
 
 # What a client sends first to ask for TLS, or for GSS encryption.
