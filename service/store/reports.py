@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import BindParameter, bindparam, insert, select, update
+from sqlalchemy import BindParameter, bindparam, insert, or_, select, update
 
 from service.store import limits
 from service.store.database import Transaction
@@ -25,13 +25,18 @@ from service.store.values import (
 
 _OPEN_BLOCKS = [BlockState.QUEUED, BlockState.RUNNING, BlockState.WAITING]
 
+# Not by IN, whose list cannot be expanded for many runs at once.
+_IS_OPEN = or_(*(block_runs.c.state == state for state in _OPEN_BLOCKS))
 _RUN_ID: BindParameter[str] = bindparam("the_run")
 _LOCK = (
-    select(runs.c.id, runs.c.claim, runs.c.state, runs.c.limits, runs.c.log_seq, runs.c.log_bytes)
+    select(
+        runs.c.id, runs.c.claim, runs.c.state, runs.c.cancel_requested, runs.c.limits,
+        runs.c.log_seq, runs.c.log_bytes,
+    )
     .where(runs.c.id.in_(bindparam("run_ids", expanding=True)))
     .order_by(runs.c.id)
     .with_for_update()
-)
+)  # fmt: skip
 _OF_BLOCK = (block_runs.c.run_id == _RUN_ID) & (block_runs.c.name == bindparam("the_block"))
 _START = (
     update(block_runs)
@@ -79,7 +84,7 @@ _INTERRUPT_BLOCKS = (
 )
 _CANCEL_BLOCKS = (
     update(block_runs)
-    .where(block_runs.c.run_id == _RUN_ID, block_runs.c.state.in_(_OPEN_BLOCKS))
+    .where(block_runs.c.run_id == _RUN_ID, _IS_OPEN)
     .values(state=BlockState.CANCELLED, finished_at=bindparam("at"), retry_at=None)
 )
 _COUNT_LOGS = (
@@ -114,6 +119,7 @@ class _Held:
     claim: int
     limited: bool
     is_running: bool
+    is_to_cancel: bool
     log_seq: int
     log_bytes: int
 
@@ -175,8 +181,8 @@ def apply(tx: Transaction, reports: Sequence[Report], *, log_cap: LogCap = DEFAU
 def _locked(tx: Transaction, run_ids: Sequence[str]) -> dict[str, _Held]:
     rows = tx.connection.execute(_LOCK, {"run_ids": run_ids})
     return {
-        run_id: _Held(claim, bool(limited), state == RunState.RUNNING, log_seq, log_bytes)
-        for run_id, claim, state, limited, log_seq, log_bytes in rows
+        run_id: _Held(claim, bool(limited), state == RunState.RUNNING, cancel_requested, log_seq, log_bytes)
+        for run_id, claim, state, cancel_requested, limited, log_seq, log_bytes in rows
     }
 
 
@@ -213,13 +219,13 @@ def _end_values(report: BlockEnded) -> dict[str, Any]:
 def _write_ends(tx: Transaction, ends: list[RunEnded], held: dict[str, _Held]) -> None:
     if not ends:
         return
-    ends.sort(key=lambda end: end.run_id)
+    ends = sorted((_as_wished(end, held[end.run_id]) for end in ends), key=lambda end: end.run_id)
     tx.connection.execute(_LEAVE, [_leave_values(end) for end in ends])
-    cancelled = [{"the_run": end.run_id, "at": end.at} for end in ends if end.state is RunState.CANCELLED]
-    if cancelled:
-        tx.connection.execute(_CANCEL_BLOCKS, cancelled)
-    unfinished = [{"the_run": end.run_id} for end in ends
-                  if end.state not in (RunState.SUCCEEDED, RunState.CANCELLED)]  # fmt: skip
+    over = [{"the_run": end.run_id, "at": end.at} for end in ends
+            if end.state in (RunState.FAILED, RunState.CANCELLED)]  # fmt: skip
+    if over:
+        tx.connection.execute(_CANCEL_BLOCKS, over)
+    unfinished = [{"the_run": end.run_id} for end in ends if not end.state.is_final]
     if unfinished:
         # No block of a run that nobody executes is running, whatever the engine forgot to say.
         tx.connection.execute(_INTERRUPT_BLOCKS, unfinished)
@@ -229,6 +235,16 @@ def _write_ends(tx: Transaction, ends: list[RunEnded], held: dict[str, _Held]) -
     limits.let_go(tx, [end.run_id for end in limited if end.state is RunState.QUEUED])
     for end in ends:
         tx.notify("queued" if end.state is RunState.QUEUED else f"run:{end.run_id}")
+
+
+def _as_wished(end: RunEnded, run: _Held) -> RunEnded:
+    """Let a run that leaves its engine before its end be cancelled, when that was asked for meanwhile.
+
+    Nobody would look at the wish again before the next claim, which may be hours away.
+    """
+    if run.is_to_cancel and not end.state.is_final:
+        return replace(end, state=RunState.CANCELLED, error="cancelled on request", available_at=None)
+    return end
 
 
 def _leave_values(end: RunEnded) -> dict[str, Any]:

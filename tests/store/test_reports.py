@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from service.store import logs, runs
 from service.store.reports import LogCap, apply
 from service.store.session import Commit, Database
@@ -120,8 +122,33 @@ def test_no_block_is_left_running_when_its_run_is_over(database: Database) -> No
         RunEnded(failed.run.id, 1, RunState.FAILED, NOON, error="timeout"),
     )
 
-    assert {block.state for block in get(database, cancelled.run.id).blocks} == {BlockState.CANCELLED}
-    assert get(database, failed.run.id).blocks[0].state is BlockState.QUEUED
+    for one in (cancelled, failed):
+        assert {block.state for block in get(database, one.run.id).blocks} == {BlockState.CANCELLED}
+
+
+@pytest.mark.parametrize("state", [RunState.QUEUED, RunState.WAITING])
+def test_a_run_that_leaves_its_engine_before_its_end_is_cancelled_if_that_was_asked_for(
+    database: Database, state: RunState
+) -> None:
+    one = claimed(database)
+    report(database, BlockStarted(one.run.id, 1, "load", 1, NOON))
+    database.write(Commit.CANCEL, lambda tx: runs.cancel(tx, one.run.id))
+
+    report(database, RunEnded(one.run.id, 1, state, NOON, available_at=NOON + timedelta(days=1)))
+
+    run = get(database, one.run.id)
+    assert (run.state, run.available_at) == (RunState.CANCELLED, None)
+    assert {block.state for block in run.blocks} == {BlockState.CANCELLED}
+    assert claim(database) == []
+
+
+def test_a_run_that_ended_before_it_could_be_cancelled_keeps_its_end(database: Database) -> None:
+    one = claimed(database)
+    database.write(Commit.CANCEL, lambda tx: runs.cancel(tx, one.run.id))
+
+    report(database, RunEnded(one.run.id, 1, RunState.SUCCEEDED, NOON))
+
+    assert get(database, one.run.id).state is RunState.SUCCEEDED
 
 
 def test_log_lines_are_numbered_and_filtered(database: Database) -> None:
