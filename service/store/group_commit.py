@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -14,6 +15,7 @@ from service.store.database import Database, Transaction
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+AGAIN_SECONDS = 0.25
 Apply = Callable[[Transaction, Sequence[Item]], Sequence[Result | Exception]]
 
 
@@ -28,15 +30,22 @@ class GroupCommit(Generic[Item, Result]):
         *,
         max_batch: int = 256,
         max_queue: int = 2000,
+        patience_seconds: float = 0.0,
     ) -> None:
+        """`patience_seconds`: how long a batch is tried again while the store is away.
+
+        Only for an `apply` that may be repeated: the try before may have been committed after all.
+        """
         self._database = database
         self._commit = commit
         self._apply = apply
         self._max_batch = max_batch
         self._max_queue = max_queue
+        self._patience_seconds = patience_seconds
         self._waiting: deque[tuple[Item, Future[Result]]] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._closed = threading.Event()  # ends a wait for the store
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -61,10 +70,11 @@ class GroupCommit(Generic[Item, Result]):
         return future
 
     def close(self) -> None:
-        """Write what is queued, then end. Idempotent."""
+        """Write what is queued, as far as the store is there, then end. Idempotent."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+        self._closed.set()
         if self._thread is not None:
             self._thread.join()
 
@@ -80,9 +90,8 @@ class GroupCommit(Generic[Item, Result]):
             return [self._waiting.popleft() for _ in range(size)]
 
     def _write(self, batch: Sequence[tuple[Item, Future[Result]]]) -> None:
-        items = [item for item, _ in batch]
         try:
-            results = self._database.write(self._commit, lambda tx: self._apply(tx, items))
+            results = self._apply_patiently([item for item, _ in batch])
         except (StoreUnavailable, CommitUnknown) as error:
             _fail(batch, error)
         except Exception as error:
@@ -90,6 +99,15 @@ class GroupCommit(Generic[Item, Result]):
         else:
             for (_, future), result in zip(batch, results, strict=True):
                 _settle(future, result)
+
+    def _apply_patiently(self, items: Sequence[Item]) -> Sequence[Result | Exception]:
+        give_up_at = time.monotonic() + self._patience_seconds
+        while True:
+            try:
+                return self._database.write(self._commit, lambda tx: self._apply(tx, items))
+            except (StoreUnavailable, CommitUnknown):
+                if time.monotonic() >= give_up_at or self._closed.wait(AGAIN_SECONDS):
+                    raise
 
     def _write_alone(self, batch: Sequence[tuple[Item, Future[Result]]], error: Exception) -> None:
         """Find out who broke the batch: the others must not suffer for it."""

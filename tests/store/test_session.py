@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import stat
 import tempfile
 import threading
@@ -191,6 +192,40 @@ def test_a_full_or_closed_queue_takes_nothing(database: Database) -> None:
     assert all(future.done() for future in waiting)
     with pytest.raises(Closed):
         group.submit(new_event("too late"))
+
+
+def test_a_patient_batch_is_kept_while_the_store_is_away(database: Database) -> None:
+    tries: list[int] = []
+
+    def apply(tx: Transaction, items: list[int]) -> list[int]:
+        tries.append(len(items))
+        if len(tries) < 3:
+            raise StoreUnavailable("the store", "it is away")
+        return items
+
+    group: GroupCommit[int, int] = GroupCommit(database, Commit.REPORT, apply, patience_seconds=math.inf)  # type: ignore[arg-type]
+    futures = [group.submit(number) for number in range(2)]
+    group.start()
+
+    assert [future.result(10) for future in futures] == [0, 1]
+    assert tries == [2, 2, 2]
+    group.close()
+
+
+def test_a_patient_batch_does_not_keep_the_writer_from_closing(database: Database) -> None:
+    is_tried = threading.Event()
+
+    def apply(tx: Transaction, items: list[int]) -> list[int]:
+        is_tried.set()
+        raise StoreUnavailable("the store", "it is away")
+
+    group: GroupCommit[int, int] = GroupCommit(database, Commit.REPORT, apply, patience_seconds=math.inf)  # type: ignore[arg-type]
+    future = group.submit(1)
+    group.start()
+    assert is_tried.wait(10)
+    group.close()
+
+    assert isinstance(future.exception(0), StoreUnavailable)
 
 
 def test_what_gathers_during_a_commit_goes_into_the_next(database: Database) -> None:
