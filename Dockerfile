@@ -15,14 +15,16 @@ ENV PATH=/opt/millrace/bin:$PATH \
     MILLRACE_PROJECT=/project \
     MILLRACE_HOME=/var/lib/millrace \
     MILLRACE_HOST=0.0.0.0
-RUN useradd --system --uid 10001 --create-home millrace \
+RUN groupadd --system --gid 10001 millrace \
+    && useradd --system --uid 10001 --gid 10001 --create-home millrace \
     && install --directory --owner=millrace --group=millrace /project /var/lib/millrace
 COPY --from=build /opt/millrace /opt/millrace
-USER millrace
+# By number, so that a cluster can see that it is not root.
+USER 10001:10001
 WORKDIR /project
 VOLUME ["/var/lib/millrace"]
 EXPOSE 6789
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:6789/healthz', timeout=2)"]
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ.get(\"MILLRACE_PORT\", 6789)}/healthz', timeout=2)"]
 # Listening beyond loopback asks for MILLRACE_API_TOKEN; without it the service says so and ends.
 CMD ["millrace", "start"]
