@@ -122,7 +122,7 @@ class Settings(BaseSettings):
         json_schema_extra={"shown_default": "75 % of the machine's memory, divided by the slots"},
     )
     runs_per_process: int = Field(
-        default=200, ge=1, description="Runs after which a worker process is replaced by a fresh one."
+        default=1000, ge=1, description="Runs after which a worker process is replaced by a fresh one."
     )
     lease_seconds: float = Field(
         default=15, gt=0, description="How long a claim on a run holds without being renewed."
