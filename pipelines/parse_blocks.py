@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from pipelines.model import Block, BlockType, RetryPolicy
 from pipelines.parse_fields import Section, closest, listed, words
+from pipelines.parse_sql import check_sql_configuration
 
 _NAME = re.compile(r"\w[\w .-]*(?:/\w[\w .-]*)*")
 _EXTENSIONS = {"python": "py", "sql": "sql"}
@@ -20,13 +21,6 @@ _LATER_TYPES = words(
     """
 )
 _LATER_LANGUAGES = frozenset(("r", "yaml", "markdown"))
-_SQL_PROVIDERS = frozenset(("postgres", "duckdb"))
-_LATER_PROVIDERS = words(
-    """
-    bigquery snowflake redshift mysql sqlserver mssql clickhouse druid trino spark athena pinot
-    fabric
-    """
-)
 _KNOWN_KEYS = words(
     """
     uuid name type language color configuration upstream_blocks downstream_blocks executor_type
@@ -184,24 +178,13 @@ def _can_run(section: Section, language: str, configuration: Mapping[str, Any]) 
     if configuration.get("dynamic"):
         section.error("configuration", "dynamic blocks are not run yet")
     if language == "sql":
-        _check_provider(section, configuration.get("data_provider"))
+        check_sql_configuration(section)
     executor = section.get("executor_type")
     if executor not in (None, "local_python", "local_python_force"):
         section.warning(
             "executor_type", f"the executor '{executor}' is not used; the block runs in a local worker"
         )
     return section.findings.error_count == before
-
-
-def _check_provider(section: Section, provider: Any) -> None:
-    if provider in (None, *_SQL_PROVIDERS):
-        return
-    if provider in _LATER_PROVIDERS:
-        section.error("configuration", f"SQL on '{provider}' is not run yet; {listed(_SQL_PROVIDERS)} are")
-    else:
-        section.error(
-            "configuration", f"the data_provider {provider!r} is unknown (known: {listed(_SQL_PROVIDERS)})"
-        )
 
 
 # --- where the code is ------------------------------------------------------------------------------

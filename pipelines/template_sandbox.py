@@ -13,6 +13,7 @@ from jinja2.visitor import NodeTransformer
 
 from pipelines.secrets import SecretMissing
 from pipelines.template_limits import TemplateError, allowed_filters, attribute, binary, bounded
+from pipelines.template_sql import sql_filters
 
 MAX_NESTING = 60
 MAX_STEPS = 200_000  # loop turns and calls in one rendering
@@ -103,6 +104,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 class SqlSandbox(Sandbox):
     """For SQL, which only worker processes render: any public attribute of a value may be read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filters |= sql_filters()
 
     def _attribute(self, obj: Any, name: str) -> Any:
         try:

@@ -16,6 +16,7 @@ from jinja2 import Undefined, nodes
 from pipelines.secrets import Secrets
 from pipelines.template_limits import MAX_TEXT, TemplateError, bounded, check_whole, joined
 from pipelines.template_sandbox import SANDBOX, SQL_SANDBOX, STEPS, Sandbox, Steps, check_nodes, reason
+from pipelines.template_sql import unsafe_values
 
 __all__ = [
     "CompiledTree",
@@ -260,16 +261,22 @@ def render_file(text: str, *, file: str, functions: Mapping[str, Any]) -> str:
     return _render(SANDBOX, text, functions, file)
 
 
-def render_sql(text: str, names: Mapping[str, Any], functions: Mapping[str, Any]) -> str:
+def render_sql(
+    text: str, names: Mapping[str, Any], functions: Mapping[str, Any], *, file: str = "the SQL"
+) -> str:
     """Render the SQL of a block; undefined names are errors. Raises TemplateError with the line."""
-    return _render(SQL_SANDBOX, text, {**names, **functions}, "the SQL")
+    return _render(SQL_SANDBOX, text, {**names, **functions}, file)
 
 
-def check_sql(text: str) -> None:
-    """Raise TemplateError when the SQL of a block is no template that can be rendered."""
+def check_sql(text: str) -> list[tuple[int, str]]:
+    """Return (line, sentence) for each value in the SQL of a block that might be read as SQL itself.
+
+    Raises TemplateError when the text is no template that can be rendered.
+    """
     _guard_source(text)
     try:
         SQL_SANDBOX.compile(text)
+        return list(unsafe_values(SQL_SANDBOX.parse(text), text))
     except Exception as error:
         raise _template_error(error, "the SQL") from error
 

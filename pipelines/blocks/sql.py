@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines import io
 from pipelines.context import BlockContext
-from pipelines.errors import BlockCodeError
+from pipelines.errors import BlockCodeError, MillraceError
 from pipelines.io.base import Policy
 from pipelines.io.errors import ExportRefused, QueryFailed
 from pipelines.io.sqlconnector import SqlConnector
@@ -25,6 +25,8 @@ from pipelines.templating import expression, is_template, render_sql
 PROVIDERS = {"duckdb": "DuckDB", "postgres": "Postgres"}
 
 _PROVIDER_OF_KEY = {"DUCKDB_DATABASE": "duckdb", "POSTGRES_HOST": "postgres"}
+
+_DATABASE_KEYS = {"duckdb": "DUCKDB_DATABASE", "postgres": "POSTGRES_DBNAME"}
 
 # The table that a statement makes or changes: what a raw block gives when it ends in no query.
 _CHANGED_TABLE = re.compile(
@@ -42,7 +44,7 @@ def run_sql(context: BlockContext, inputs: Sequence[Any]) -> tuple[Any, ...]:
     """
     settings = SqlSettings.of(context, context.block)
     connector = connector_class(settings.provider).from_profile(context.profiles.profile(settings.profile))
-    tables = [_InputTable.of(context, settings, connector, place, data) for place, data in enumerate(inputs)]
+    tables = [_InputTable.of(context, connector, place, data) for place, data in enumerate(inputs)]
     text = _rendered(context, tables, inputs)
     execution = _Execution(context, settings, connector, tables)
     try:
@@ -73,23 +75,46 @@ class SqlSettings:
     @classmethod
     def of(cls, context: BlockContext, block: Block) -> SqlSettings:
         given = block.configuration
-        profile = _rendered_value(context, given.get("data_provider_profile") or "default")
-        provider = str(given.get("data_provider") or "") or _provider_of(context.profiles.profile(profile))
-        if provider not in PROVIDERS:
-            raise BlockCodeError(
-                f"{block.path}: the configuration of block {block.name!r} says data_provider: "
-                f"{provider or 'nothing'}; use one of {', '.join(PROVIDERS)}"
-            )
+        provider, profile = _place_of(context, block)
+        _check_database(context, block, provider, profile)
         limit = given.get("limit_in_pipeline_run")
         return cls(
             provider=provider,
             profile=profile,
             schema=_rendered_value(context, given.get("data_provider_schema")) or None,
             table=_rendered_value(context, given.get("data_provider_table")) or _own_table(context, block),
-            policy=Policy.of(given.get("export_write_policy") or "append"),
+            policy=Policy.of(
+                given.get("export_write_policy") or "append",
+                unique_constraints=given.get("unique_constraints"),
+                unique_conflict_method=given.get("unique_conflict_method"),
+            ),
             is_raw=bool(given.get("use_raw_sql")),
             is_whole=bool(given.get("disable_query_preprocessing")),
             limit=None if limit in (None, "") else int(limit),
+        )
+
+
+def _place_of(context: BlockContext, block: Block) -> tuple[str, str]:
+    """Return the provider and the profile of a SQL block."""
+    given = block.configuration
+    profile = _rendered_value(context, given.get("data_provider_profile") or "default")
+    provider = str(given.get("data_provider") or "") or _provider_of(context.profiles.profile(profile))
+    if provider not in PROVIDERS:
+        raise BlockCodeError(
+            f"{block.path}: the configuration of block {block.name!r} says data_provider: "
+            f"{provider or 'nothing'}; use one of {', '.join(PROVIDERS)}"
+        )
+    return provider, profile
+
+
+def _check_database(context: BlockContext, block: Block, provider: str, profile: str) -> None:
+    """Raise when the block names another database than its profile connects to."""
+    wanted = _rendered_value(context, block.configuration.get("data_provider_database"))
+    there = context.profiles.profile(profile).get(_DATABASE_KEYS[provider])
+    if wanted and str(wanted) != str(there):
+        raise BlockCodeError(
+            f"{block.path}: the configuration of block {block.name!r} says data_provider_database: {wanted}, "
+            f"but profile {profile!r} connects to {there}; name a profile that connects to it"
         )
 
 
@@ -136,13 +161,9 @@ class _InputTable:
     is_used: bool = field(default=False, init=False)
 
     @classmethod
-    def of(
-        cls, context: BlockContext, settings: SqlSettings, connector: SqlConnector, place: int, data: Any
-    ) -> _InputTable:
+    def of(cls, context: BlockContext, connector: SqlConnector, place: int, data: Any) -> _InputTable:
         name = context.upstream[place]
-        return cls(
-            place + 1, name, data, _table_of(context, settings, connector, context.pipeline.block(name))
-        )
+        return cls(place + 1, name, data, _table_of(context, connector, context.pipeline.block(name)))
 
     def __str__(self) -> str:
         self.is_used = True
@@ -166,16 +187,25 @@ class _InputTable:
             ) from error
 
 
-def _table_of(
-    context: BlockContext, settings: SqlSettings, connector: SqlConnector, block: Block
-) -> Relation | None:
+def _table_of(context: BlockContext, connector: SqlConnector, block: Block) -> Relation | None:
     """Return the table that an upstream SQL block has written in the very database that we read."""
-    if block.language != "sql":
+    if not _is_read_in_place(context, writer=block, reader=context.block):
         return None
     theirs = SqlSettings.of(context, block)
-    if theirs.is_raw or (theirs.provider, theirs.profile) != (settings.provider, settings.profile):
-        return None
     return connector.relation(theirs.schema, theirs.table)
+
+
+def _is_read_in_place(context: BlockContext, *, writer: Block, reader: Block) -> bool:
+    """Tell whether a block finds the rows of another where that one has written them."""
+    if not writer.language == reader.language == "sql" or writer.configuration.get("use_raw_sql"):
+        return False
+    try:
+        place = _place_of(context, writer)
+        if place != _place_of(context, reader):
+            return False
+    except MillraceError:
+        return False  # whichever of them it is says so itself
+    return context.profiles.profile(place[1]).get("DUCKDB_DATABASE") != ":memory:"
 
 
 def _rendered(context: BlockContext, tables: Sequence[_InputTable], inputs: Sequence[Any]) -> str:
@@ -185,10 +215,11 @@ def _rendered(context: BlockContext, tables: Sequence[_InputTable], inputs: Sequ
         if name not in by_block:
             raise QueryFailed(f"block_output({name!r}): the block has no such upstream block")
         table, data = by_block[name]
-        return table if hasattr(data, "columns") else data
+        return table if table.table is not None or hasattr(data, "columns") else data
 
     names = {**_names(context), **{table.name: table for table in tables}}
-    return render_sql(context.source, names, {**_functions(context), "block_output": block_output})
+    functions = {**_functions(context), "block_output": block_output}
+    return render_sql(context.source, names, functions, file=context.block.path)
 
 
 @dataclass(frozen=True)
@@ -203,6 +234,8 @@ class _Execution:
     def query(self, text: str) -> tuple[Any, ...]:
         """Write the rows of the one query into the block's table."""
         found = statements(text)
+        if not found:
+            raise BlockCodeError(f"{self.context.block.path} holds no statement")
         if len(found) != 1:
             raise BlockCodeError(
                 f"{self.context.block.path} holds {len(found)} statements; a SQL block is one query, "
@@ -276,6 +309,9 @@ class _Execution:
             return work(session)
 
     def _rows_for_others(self, table: str) -> tuple[Any, ...]:
-        if not self.context.pipeline.downstream(self.context.block.name):
+        """Return the table's rows, unless nothing follows that would read them anywhere but in the table."""
+        context = self.context
+        following = [context.pipeline.block(name) for name in context.pipeline.downstream(context.block.name)]
+        if all(_is_read_in_place(context, writer=context.block, reader=block) for block in following):
             return ()
         return (self.connector.load(f"SELECT * FROM {table}", limit=self.settings.limit),)

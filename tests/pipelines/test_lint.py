@@ -105,3 +105,42 @@ def test_sql_as_mage_writes_it_is_fine() -> None:
     text = "-- {{ ds }}\nselect '{{ execution_date }}' from {{ df_1 }} where x = {{ block_output('a') }};"
 
     assert lint(text, language="sql") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT {{ event.data.size | int }}",
+        "SELECT {{ event.data.name | sql_literal }}",
+        "{% if event.data.full %}SELECT 1{% else %}SELECT 2{% endif %}",
+        "SELECT {{ 1 if event.data.full else 2 }}",
+        "SELECT '{{ ds }}', {{ month }}, {{ variables('x') }} FROM {{ df_1 }}",
+    ],
+)
+def test_sql_with_no_text_of_a_sender_in_it_is_fine(text: str) -> None:
+    assert lint(text, language="sql") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{{ event.data.name }}", "'{{ event.data['name'] }}'", "{{ 'x' ~ event.key | upper }}"],
+)
+def test_event_data_that_would_be_read_as_sql_is_warned_of(text: str) -> None:
+    (problem,) = lint(f"SELECT 1\n WHERE a = {text}", language="sql")
+
+    assert (problem.severity, problem.line) == (Severity.WARNING, 2)
+    assert "a sender could write SQL" in problem.message
+
+
+def test_quotes_around_a_literal_are_warned_of() -> None:
+    (problem,) = lint("SELECT\n '{{ month | sql_literal }}'", language="sql")
+
+    assert problem.line == 2
+    assert "brings its own quotes" in problem.message
+
+
+def test_picking_by_a_lambda_as_in_mage_is_told_with_the_remedy() -> None:
+    (problem,) = lint("SELECT {{ block_output('load', parse=lambda data, _: data['x']) }}", language="sql")
+
+    assert problem.severity is Severity.ERROR
+    assert "{{ block_output('load')['key'] }}" in problem.message

@@ -137,6 +137,28 @@ def test_wrong_block_is_told_in_its_line(folder: ProjectFolder, block: str, sent
 
 
 @pytest.mark.parametrize(
+    ("configuration", "sentence"),
+    [
+        ("{export_write_policy: truncate}", "`export_write_policy` must be one of"),
+        ("{export_write_policy: merge}", "`merge` needs `unique_constraints`"),
+        ("{unique_conflict_method: skip}", "must be update or ignore"),
+        ("{use_raw_sql: 'false'}", "`use_raw_sql` must be true or false"),
+        ("{limit_in_pipeline_run: many}", "must be a whole number"),
+        ("{data_provider: oracle}", "'oracle' is unknown"),
+        ("{upstream_block_configuration: {load: {table_name: a.b}}}", "its rows are {{ df_1 }}"),
+    ],
+)
+def test_wrong_configuration_of_sql_is_told(folder: ProjectFolder, configuration: str, sentence: str) -> None:
+    folder.write("data_loaders/q.sql", "select 1")
+    block = f"{{name: q, type: data_loader, language: sql, configuration: {configuration}}}"
+    folder.pipeline("bad", f"blocks:\n- {block}\n")
+
+    told = [(problem.line, problem.message) for problem in folder.load().problems]
+
+    assert any(line == 2 and sentence in message for line, message in told), told
+
+
+@pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("type: streaming\n" + LOAD, "'streaming' are not run yet"),

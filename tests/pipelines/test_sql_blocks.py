@@ -153,10 +153,75 @@ def test_the_table_of_an_upstream_query_is_read_where_it_lies(site: Site) -> Non
     second = site.block("second", ["first"], data_provider_table="t2")
     pipeline = Pipeline("taxi", "m.yaml", (first, second))
 
-    (output,) = site.run_in(pipeline, first, "SELECT 1 AS a")
-    site.run_in(pipeline, second, "SELECT a + 1 AS b FROM {{ df_1 }}", [output.iloc[:0]])
+    assert site.run_in(pipeline, first, "SELECT 1 AS a") == ()
+    site.run_in(pipeline, second, "SELECT a + 1 AS b FROM {{ df_1 }}", [None])
 
     assert site.connector.load("SELECT b FROM t2")["b"].tolist() == [2]
+
+
+@pytest.mark.parametrize("more", [{"data_provider_profile": "spare"}, {"use_raw_sql": True}])
+def test_rows_that_are_read_elsewhere_are_handed_on(site: Site, more: dict[str, Any]) -> None:
+    """Another profile may be another database, and a raw block has no table of its own."""
+    first = site.block("first", data_provider_table="t1", **({} if "data_provider_profile" in more else more))
+    second = site.block("second", ["first"], data_provider_table="t2", **more)
+    pipeline = Pipeline("taxi", "m.yaml", (first, second))
+
+    (output,) = site.run_in(pipeline, first, "SELECT 1 AS a")
+    site.run_in(pipeline, second, "SELECT a + 1 AS b FROM {{ df_1 }}", [output])
+
+    assert output["a"].tolist() == [1]
+
+
+def test_merge_updates_by_the_columns_of_the_configuration(site: Site) -> None:
+    site.connector.export(pd.DataFrame({"id": [1, 2], "n": [10, 20]}), table_name="t")
+
+    site.run(
+        "SELECT CAST(2 AS bigint) AS id, CAST(7 AS bigint) AS n UNION ALL SELECT 3, 8",
+        data_provider_table="t",
+        export_write_policy="merge",
+        unique_constraints=["id"],
+    )
+
+    assert site.connector.load("SELECT n FROM t ORDER BY id")["n"].tolist() == [10, 7, 8]
+
+
+def test_another_database_than_the_profiles_is_refused(site: Site) -> None:
+    profile = site.profiles.profile("dev")
+    there = profile.get("DUCKDB_DATABASE") or profile.get("POSTGRES_DBNAME")
+
+    site.run("SELECT 1 AS a", data_provider_database=there)
+    with pytest.raises(BlockCodeError, match=r"data_provider_database: other, but profile 'dev' connects to"):
+        site.run("SELECT 1 AS a", data_provider_database="other")
+
+
+def test_values_become_literals_that_read_back_as_they_were(site: Site) -> None:
+    values = {
+        "name": "O'Hara; DROP TABLE t; --",
+        "back": "a\\' OR 1=1",
+        "nothing": None,
+        "less": -3,
+        "yes": True,
+        "ids": [1, 2],
+        "column": 'odd "name"',
+    }
+
+    (output,) = site.run(
+        "SELECT {{ name | sql_literal }} AS a, {{ back | sql_literal }} AS b, "
+        "{{ nothing | sql_literal }} IS NULL AS c, 5 -{{ less | sql_literal }} AS d, "
+        "{{ yes | sql_literal }} AS e, 2 IN {{ ids | sql_literal }} AS f, "
+        "1 AS {{ column | sql_name }}",
+        variables=values,
+        use_raw_sql=True,
+    )
+
+    assert output.iloc[0].tolist() == [values["name"], values["back"], True, 8, True, True, 1]
+    assert output.columns[-1] == 'odd "name"'
+
+
+@pytest.mark.parametrize("value", ["a\0b", [], object()])
+def test_what_has_no_literal_is_refused(site: Site, value: object) -> None:
+    with pytest.raises(TemplateError, match=r"transformers/tidy\.sql, line 1: sql_literal: "):
+        site.run("SELECT {{ value | sql_literal }}", variables={"value": value}, use_raw_sql=True)
 
 
 def test_variables_and_functions_are_rendered(site: Site) -> None:

@@ -24,8 +24,11 @@ DELAYS = (0.2, 0.5, 1.0, 2.0)
 # The server says FATAL for these as well, and they pass.
 _PASSING = ("starting up", "shutting down", "recovery mode", "too many clients", "connection slots")
 
-# The one form of times and intervals that our reader knows.
-_SESSION = "SET TIME ZONE 'UTC'; SET datestyle = 'ISO'; SET intervalstyle = 'iso_8601'"
+# The one form of times and intervals that our reader knows, and of texts that our literals have.
+_SESSION = (
+    "SET TIME ZONE 'UTC'; SET datestyle = 'ISO'; SET intervalstyle = 'iso_8601'; "
+    "SET standard_conforming_strings = on"
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,65 @@
+"""Checks the configuration of a SQL block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.parse_fields import Section, closest, listed, words
+
+_PROVIDERS = frozenset(("postgres", "duckdb"))
+_LATER_PROVIDERS = words(
+    """
+    bigquery snowflake redshift mysql sqlserver mssql clickhouse druid trino spark athena pinot
+    fabric
+    """
+)
+_POLICIES = ("append", "replace", "fail", "merge")
+
+
+def check_sql_configuration(section: Section) -> None:
+    """Report what a SQL block's `configuration` says that cannot be done, or would have no effect."""
+    configuration = section.section("configuration", section.what)
+    _check_provider(configuration, configuration.get("data_provider"))
+    _check_policy(configuration)
+    for key in ("use_raw_sql", "disable_query_preprocessing"):
+        configuration.boolean(key, default=False)
+    if configuration.get("limit_in_pipeline_run") != "":
+        configuration.count("limit_in_pipeline_run")
+    _check_upstream_tables(configuration)
+
+
+def _check_provider(configuration: Section, provider: Any) -> None:
+    if provider in (None, "", *_PROVIDERS):
+        return
+    if provider in _LATER_PROVIDERS:
+        configuration.error("data_provider", f"SQL on '{provider}' is not run yet; {listed(_PROVIDERS)} are")
+    else:
+        configuration.error(
+            "data_provider", f"the data_provider {provider!r} is unknown (known: {listed(_PROVIDERS)})"
+        )
+
+
+def _check_policy(configuration: Section) -> None:
+    policy = configuration.text("export_write_policy", "append").lower() or "append"
+    if policy not in _POLICIES:
+        hint = closest(policy, _POLICIES)
+        configuration.error(
+            "export_write_policy", f"`export_write_policy` must be one of {', '.join(_POLICIES)}{hint}"
+        )
+    keys = configuration.texts("unique_constraints")
+    if policy == "merge" and not keys:
+        configuration.error(
+            "export_write_policy", "`merge` needs `unique_constraints`: the columns that identify a row"
+        )
+    method = configuration.text("unique_conflict_method", "update").lower()
+    if method not in ("update", "ignore"):
+        configuration.error("unique_conflict_method", "`unique_conflict_method` must be update or ignore")
+
+
+def _check_upstream_tables(configuration: Section) -> None:
+    tables = configuration.mapping("upstream_block_configuration")
+    if any(isinstance(of_block, dict) and of_block.get("table_name") for of_block in tables.values()):
+        configuration.warning(
+            "upstream_block_configuration",
+            "`table_name` of an upstream block has no effect; its rows are {{ df_1 }}, {{ df_2 }}, ...",
+        )

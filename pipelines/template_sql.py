@@ -1,0 +1,109 @@
+"""Values in SQL templates: the filters that write them as literals and names, and a check for their want."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from jinja2 import Undefined, nodes
+
+from pipelines.io.errors import QueryFailed
+from pipelines.io.sqltext import literal, quoted
+from pipelines.template_limits import TemplateError
+
+# What these give can be no SQL of a sender's.
+_SAFE_FILTERS = frozenset({"sql_literal", "sql_name", "int", "float", "length", "count"})
+
+_QUOTED_LITERAL = re.compile(r"""['"]\{\{[^{}]*\|\s*sql_literal\s*-?\}\}""")
+
+
+def sql_filters() -> dict[str, Callable[[Any], str]]:
+    return {"sql_literal": sql_literal, "sql_name": sql_name}
+
+
+def sql_literal(value: Any) -> str:
+    """Return a value as a literal that Postgres and DuckDB read back as the same value. Raises TemplateError.
+
+    A list becomes what `IN` wants, a dictionary a text of JSON.
+    """
+    if isinstance(value, (list, tuple, set, frozenset)):
+        if not value:
+            raise TemplateError(
+                "sql_literal: an empty list has no form in SQL; look at it with {% if %} first"
+            )
+        return f"({', '.join(sql_literal(item) for item in value)})"
+    if isinstance(value, Mapping):
+        return _text(json.dumps(value, default=str))
+    return _scalar(value)
+
+
+def sql_name(value: Any) -> str:
+    """Return a text as the quoted name of a schema, table or column. Raises TemplateError."""
+    if not isinstance(value, str):
+        raise TemplateError(f"sql_name wants a text, not a {type(value).__name__}")
+    try:
+        return quoted(value)
+    except QueryFailed as error:
+        raise TemplateError(str(error)) from None
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, Undefined):
+        str(value)  # strict: raises, and names what is missing
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, (int, float, Decimal)):
+        return _number(value)
+    if isinstance(value, (date, datetime, time)):
+        return _text(value.isoformat())
+    if isinstance(value, UUID):
+        return _text(str(value))
+    raise TemplateError(f"sql_literal: a {type(value).__name__} has no form in SQL")
+
+
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise TemplateError("sql_literal: the text holds the character NUL, which no database takes")
+    return literal(value)
+
+
+def _number(value: int | float | Decimal) -> str:
+    if not math.isfinite(value):
+        return _text(str(float(value)))
+    # In brackets, or a minus in front of it would begin a comment.
+    return f"({value})" if value < 0 else str(value)
+
+
+def unsafe_values(tree: nodes.Template, text: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, sentence) for each place where what a sender wrote would be read as SQL."""
+    for output in tree.find_all(nodes.Output):
+        for part in output.nodes:
+            if not _is_safe(part):
+                yield (
+                    part.lineno,
+                    "event data becomes part of the SQL as it came, so that a sender could write SQL; write "
+                    "{{ ... | sql_literal }}, without quotes around it",
+                )
+    for match in _QUOTED_LITERAL.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        yield line, "`sql_literal` brings its own quotes; take the quotes around it away"
+
+
+def _is_safe(node: nodes.Node) -> bool:
+    if isinstance(node, nodes.Name):
+        return node.name != "event"
+    if isinstance(node, nodes.Filter) and node.name in _SAFE_FILTERS:
+        return True
+    if isinstance(node, nodes.CondExpr):
+        return all(_is_safe(part) for part in (node.expr1, node.expr2) if part is not None)
+    return all(_is_safe(child) for child in node.iter_child_nodes())
