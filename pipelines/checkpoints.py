@@ -1,13 +1,14 @@
 """Stored outputs of finished blocks: on the disk before anybody is told, and read back as they were.
 
 One folder for each run. A checkpoint is described by its manifest, which is plain JSON and lives in the
-block run's row: small plain values are in it, everything else is in files it names. A file appears by rename
-and its name is never used again, so that a worker that was given up for dead cannot change what a later one
-stored.
+block run's row: small values and frames are in it, made durable by the row's own commit; everything else is
+in files it names. A file appears by rename and its name is never used again, so that a worker that was given
+up for dead cannot change what a later one stored.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -31,6 +32,8 @@ from pipelines.frames import read_frame, write_frame
 
 FORMAT = 1
 INLINE_CHARACTERS = 4096  # plain values up to this size go into the manifest itself
+INLINE_BYTES = 8192  # and so do frames: a file would cost them four waits for the disk
+INLINE_CELLS = 1024  # larger ones are not tried
 
 # Modules that block files are executed as; no other process could import what they define.
 BLOCK_MODULE_PREFIX = "millrace_block_"
@@ -91,11 +94,19 @@ class Checkpoints:
         return self._part(manifest["parts"][-1])
 
     def _part(self, part: Mapping[str, Any]) -> Any:
+        if "inline" in part:
+            return _ARROW_LOADERS[part["kind"]](pa.BufferReader(base64.b64decode(part["inline"])), part)
         if not self._is_complete(part):
             raise CheckpointError(f"the checkpoint file {part['file']} is missing or cut short")
-        return _LOADERS[part["kind"]](self._root / part["file"], part)
+        path = self._root / part["file"]
+        if part["kind"] in _ARROW_LOADERS:
+            with pa.memory_map(str(path)) as source:
+                return _ARROW_LOADERS[part["kind"]](source, part)
+        return _LOADERS[part["kind"]](path)
 
     def _is_complete(self, part: Mapping[str, Any]) -> bool:
+        if "inline" in part:
+            return True
         try:
             size: int = (self._root / part["file"]).stat().st_size
             return bool(size == part["bytes"])
@@ -143,16 +154,28 @@ class _Writer:
 
     def _store_natively(self, value: Any) -> int:
         if type(value) is pd.DataFrame:
-            return self._store_as("frame", ".arrow", lambda path: _write_frame(value, path))
+            return self._store_arrow("frame", value.size, lambda sink: write_frame(value, sink))
         if type(value) is pd.Series:
             name = plain.encode(value.name)
             frame = pd.DataFrame({"value": value}, copy=False)
-            return self._store_as("series", ".arrow", lambda path: _write_frame(frame, path), name=name)
+            return self._store_arrow("series", value.size, lambda sink: write_frame(frame, sink), name=name)
         if type(value) is pa.Table:
-            return self._store_as("table", ".arrow", lambda path: _write_table(value, path))
+            cells = value.num_rows * value.num_columns
+            return self._store_arrow("table", cells, lambda sink: _write_table(value, sink))
         if type(value) is np.ndarray and not value.dtype.hasobject:
             return self._store_as("array", ".npy", lambda path: _write_array(value, path))
         return plain.no_parts(value)
+
+    def _store_arrow(self, kind: str, cells: int, write: Callable[[Any], None], **facts: Any) -> int:
+        if cells <= INLINE_CELLS:
+            sink = pa.BufferOutputStream()
+            write(sink)
+            data = sink.getvalue()
+            if data.size <= INLINE_BYTES:
+                inline = base64.b64encode(data).decode()
+                self._parts.append({"kind": kind, "inline": inline, **facts})
+                return len(self._parts) - 1
+        return self._store_as(kind, ".arrow", lambda path: _write_arrow(write, path), **facts)
 
     def _store_as(self, kind: str, suffix: str, write: Callable[[Path], Any], **facts: Any) -> int:
         self._make_folder()
@@ -200,13 +223,13 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_frame(frame: pd.DataFrame, path: Path) -> None:
+def _write_arrow(write: Callable[[Any], None], path: Path) -> None:
     with pa.OSFile(str(path), "wb") as sink:
-        write_frame(frame, sink)
+        write(sink)
 
 
-def _write_table(table: pa.Table, path: Path) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+def _write_table(table: pa.Table, sink: Any) -> None:
+    with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
 
 
@@ -228,29 +251,22 @@ def _write_pickle(value: Any, path: Path) -> None:
     path.write_bytes(data)
 
 
-def _load_frame(path: Path, part: Mapping[str, Any]) -> pd.DataFrame:
-    with pa.memory_map(str(path)) as source:
-        return read_frame(source)
+def _load_series(source: Any, part: Mapping[str, Any]) -> Any:
+    return read_frame(source).iloc[:, 0].rename(plain.decode(part["name"]))
 
 
-def _load_series(path: Path, part: Mapping[str, Any]) -> Any:
-    return _load_frame(path, part).iloc[:, 0].rename(plain.decode(part["name"]))
-
-
-def _load_table(path: Path, part: Mapping[str, Any]) -> pa.Table:
-    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+def _load_table(source: Any, part: Mapping[str, Any]) -> pa.Table:
+    with pa.ipc.open_file(source) as reader:
         return reader.read_all()
 
 
-def _load_pickle(path: Path, part: Mapping[str, Any]) -> Any:
-    return cloudpickle.loads(path.read_bytes())
-
-
-_LOADERS: Mapping[str, Callable[[Path, Mapping[str, Any]], Any]] = {
-    "frame": _load_frame,
+_ARROW_LOADERS: Mapping[str, Callable[[Any, Mapping[str, Any]], Any]] = {
+    "frame": lambda source, part: read_frame(source),
     "series": _load_series,
     "table": _load_table,
-    "array": lambda path, part: np.load(path, allow_pickle=False),
-    "json": lambda path, part: json.loads(path.read_text()),
-    "pickle": _load_pickle,
+}
+_LOADERS: Mapping[str, Callable[[Path], Any]] = {
+    "array": lambda path: np.load(path, allow_pickle=False),
+    "json": lambda path: json.loads(path.read_text()),
+    "pickle": lambda path: cloudpickle.loads(path.read_bytes()),
 }

@@ -25,9 +25,29 @@ from pipelines.errors import CheckpointError, NotStorableError
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 
 
-@pytest.fixture
-def checkpoints(tmp_path: Path) -> Checkpoints:
+LARGE = pd.DataFrame({"a": range(2000)})  # too large to lie in the manifest
+
+
+@pytest.fixture(params=["in the manifest", "in files"])
+def checkpoints(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Checkpoints:
+    """Every value is to come back from either place, so small frames are put into files, too."""
+    if request.param == "in files":
+        monkeypatch.setattr("pipelines.checkpoints.INLINE_CELLS", -1)
     return Checkpoints(tmp_path / "checkpoints")
+
+
+def test_a_small_frame_needs_no_file(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+
+    manifest = checkpoints.save("run", "block", 1, (pd.DataFrame({"a": [1, 2]}), pd.Series(["x"], name="s")))
+
+    assert list(tmp_path.iterdir()) == []
+    assert json.loads(json.dumps(manifest)) == manifest
+    frame, series = checkpoints.load(manifest)
+    assert frame["a"].tolist() == [1, 2]
+    assert series.name == "s"
 
 
 def round_trip(checkpoints: Checkpoints, *outputs: Any, **options: Any) -> tuple[Any, ...]:
@@ -269,7 +289,7 @@ def test_any_object_is_stored_where_pickle_is_allowed(checkpoints: Checkpoints) 
 
 
 def test_a_cut_or_missing_file_is_noticed(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    manifest = checkpoints.save("run", "block", 1, (pd.DataFrame({"a": [1]}),))
+    manifest = checkpoints.save("run", "block", 1, (LARGE,))
     file = tmp_path / "checkpoints" / manifest["parts"][0]["file"]
     assert checkpoints.has(manifest)
 
@@ -281,16 +301,16 @@ def test_a_cut_or_missing_file_is_noticed(checkpoints: Checkpoints, tmp_path: Pa
 
 
 def test_two_saves_of_one_attempt_do_not_touch_each_other(checkpoints: Checkpoints) -> None:
-    first = checkpoints.save("run", "block", 1, (pd.DataFrame({"a": [1]}),))
-    second = checkpoints.save("run", "block", 1, (pd.DataFrame({"a": [1, 2]}),))
+    first = checkpoints.save("run", "block", 1, (LARGE,))
+    second = checkpoints.save("run", "block", 1, (LARGE.head(1500),))
 
-    assert len(checkpoints.load(first)[0]) == 1
-    assert len(checkpoints.load(second)[0]) == 2
+    assert len(checkpoints.load(first)[0]) == 2000
+    assert len(checkpoints.load(second)[0]) == 1500
 
 
 def test_discard_removes_a_run_and_no_other(checkpoints: Checkpoints) -> None:
-    gone = checkpoints.save("run-1", "block", 1, (pd.DataFrame({"a": [1]}),))
-    kept = checkpoints.save("run-2", "block", 1, (pd.DataFrame({"a": [1]}),))
+    gone = checkpoints.save("run-1", "block", 1, (LARGE,))
+    kept = checkpoints.save("run-2", "block", 1, (LARGE,))
 
     checkpoints.discard("run-1")
 
@@ -299,7 +319,7 @@ def test_discard_removes_a_run_and_no_other(checkpoints: Checkpoints) -> None:
 
 
 def test_names_with_slashes_stay_inside_of_the_folder(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    checkpoints.save("../up", "a/../../b", 1, (pd.DataFrame({"a": [1]}),))
+    checkpoints.save("../up", "a/../../b", 1, (LARGE,))
 
     assert [path for path in tmp_path.iterdir()] == [tmp_path / "checkpoints"]
 
@@ -311,7 +331,7 @@ from pathlib import Path
 from pipelines.checkpoints import Checkpoints
 from pipelines.crash import CrashPoints
 checkpoints = Checkpoints(Path(sys.argv[1]), CrashPoints(sys.argv[2]))
-checkpoints.save("run", "block", 1, (pandas.DataFrame({"a": [1]}),))
+checkpoints.save("run", "block", 1, (pandas.DataFrame({"a": range(2000)}),))
 """
 
 
