@@ -21,6 +21,7 @@ import pandas as pd
 def f():
     return pd.DataFrame({'a': [1.0, 2.0], 'b': ['x', 'y']})
 """
+LARGE_FRAME = FRAME.replace("[1.0, 2.0], 'b': ['x', 'y']", "range(5000)")  # stored in a file
 PASS_ON = "@transformer\ndef f(data):\n    return data\n"
 EXPORT = "@data_exporter\ndef f(*data):\n    return 'exported'\n"
 FAIL = "@transformer\ndef f(*data):\n    raise ValueError('no')\n"
@@ -361,7 +362,7 @@ def test_a_resume_runs_a_volatile_block_again_when_its_output_is_wanted(bench: B
 
 
 def test_a_lost_checkpoint_makes_its_block_run_again(bench: Bench) -> None:
-    blocks = (python("a", FRAME), python("b", PASS_ON, "a"))
+    blocks = (python("a", LARGE_FRAME), python("b", PASS_ON, "a"))
     bench.run(*blocks)
     progress = {"a": bench.listener.progress()["a"]}
     bench.checkpoints.discard("run-1")
@@ -376,7 +377,7 @@ def test_a_lost_checkpoint_makes_its_block_run_again(bench: Bench) -> None:
 def test_a_full_disk_does_not_stop_the_run(bench: Bench) -> None:
     (bench.root / "checkpoints").write_text("a file where the folder should be")
 
-    result = bench.run(python("a", FRAME), python("b", PASS_ON, "a"))
+    result = bench.run(python("a", LARGE_FRAME), python("b", PASS_ON, "a"))
 
     assert result.state == "succeeded"
     assert bench.listener.report("a").volatile
