@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ from service.cli.options import Moment, cursor_option, json_option, project_opti
 from service.cli.output import console, print_fields, print_json, print_table, styled, table, when
 from service.errors import NotFound
 from service.store import events as event_store
+from service.store import refused
 from service.store.sightings import sightings_of
 from service.store.values import Outcome, StoredEvent
-from service.web.schemas import EventJson, event_json
+from service.web.schemas import EventJson, event_json, iso_time
 
 
 @click.group()
 def events() -> None:
-    """List and show events."""
+    """List and show events, and the deliveries that were refused."""
 
 
 @events.command("list")
@@ -86,6 +88,30 @@ def show(event_id: str, projects: tuple[Path, ...], as_json: bool) -> None:
         print_json(event_json(event))
     else:
         _print(event)
+
+
+@events.command("refused")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--cursor", type=int, metavar="NUMBER", help="`next` of the page before.")
+@project_option
+@json_option
+def list_refused(limit: int, cursor: int | None, projects: tuple[Path, ...], as_json: bool) -> None:
+    """List deliveries that were refused, newest first, with the reason. They have no event."""
+    with opened(projects) as runtime, runtime.database.read() as connection:
+        found = refused.listing(connection, limit=limit + 1, after_id=cursor)
+    page = found[:limit]
+    following = str(page[-1][0]) if len(found) > limit else None
+    if as_json:
+        items = [{**asdict(refusal), "at": iso_time(refusal.at)} for _, refusal in page]
+        print_json({"items": items, "next": following})
+        return
+    print_table(
+        ("at", "to", "from", "reason"),
+        [(when(one.at), one.road, one.remote or None, one.reason) for _, one in page],
+        empty="No delivery was refused.",
+    )
+    if following:
+        click.echo(f"more: --cursor {following}", err=True)
 
 
 def _print(event: StoredEvent) -> None:

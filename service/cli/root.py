@@ -20,7 +20,7 @@ _COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "pipelines": ("pipelines", "pipelines", "List and show pipelines."),
     "trigger": ("trigger", "trigger", "List, pause, resume and fire triggers."),
     "runs": ("runs", "runs", "List, show, watch, cancel and retry runs."),
-    "events": ("events", "events", "List and show events."),
+    "events": ("events", "events", "List and show events, and refused deliveries."),
     "db": ("db", "db", "Look after the store."),
 }
 

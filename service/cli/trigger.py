@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -41,12 +42,13 @@ def list_triggers(pipeline: str | None, projects: tuple[Path, ...], as_json: boo
     """List the triggers of the project."""
     with opened(projects) as runtime:
         found = Declarations(runtime).triggers(None, pipeline)
+        default = runtime.projects.default.name
     if as_json:
         print_json({"items": [one.model_dump(mode="json") for one in found], "next": None})
         return
     print_table(
         ("trigger", "type", "state", "fires"),
-        [(f"{one.pipeline}/{one.name}", one.type, _state(one), _fires(one)) for one in found],
+        [(_listed([one], default), one.type, _state(one), _fires(one)) for one in found],
         empty="No pipeline has a trigger.",
     )
 
@@ -176,13 +178,18 @@ def _find(runtime: Runtime, name: str) -> TriggerJson:
     if len(found) == 1:
         return found[0]
     if found:
-        raise click.UsageError(f"{name!r} is one of {', '.join(_path(one) for one in found)}; say which")
-    known = ", ".join(_path(one) for one in Declarations(runtime).triggers(None, None)) or "none"
+        raise click.UsageError(f"{name!r} is one of {_listed(found, default)}; say which")
+    known = _listed(Declarations(runtime).triggers(None, None), default) or "none"
     raise click.UsageError(f"there is no trigger {name!r}; there are: {known}")
 
 
 def _path(one: TriggerJson) -> str:
     return f"{one.pipeline}/{one.name}"
+
+
+def _listed(found: Sequence[TriggerJson], default: str) -> str:
+    """Return their names as this command takes them."""
+    return ", ".join(_path(one) if one.project == default else f"{one.project}/{_path(one)}" for one in found)
 
 
 def _state(one: TriggerJson) -> Any:

@@ -21,6 +21,7 @@ from service.verify.base import Signed, Unverified
 from service.verify.registry import build_scheme
 from service.web.deliveries import answer_body, answer_to, deliver, read_arrival, wait_seconds
 from service.web.parts import WebParts
+from service.web.problems import Refusal
 from service.web.schemas import iso_time, run_json
 from service.web.waiting import RunWaiters
 
@@ -77,7 +78,7 @@ class Webhooks:
         arrival = self._read(door, project, address)
         if door is None:
             raise self._unknown(project, address, arrival)
-        seconds = wait_seconds(request, self._longest_wait)
+        seconds = self._seconds(door, project)
         recorded = deliver(self._dispatcher, door, arrival)
         return self._answer(recorded, seconds)
 
@@ -88,6 +89,13 @@ class Webhooks:
         except Refused as refused:
             road = f"address:{address}" if door is None else door.source
             self._dispatcher.refuse(project, road, refused.reason, request.remote_addr)
+            raise
+
+    def _seconds(self, door: Door, project: str | None) -> float:
+        try:
+            return wait_seconds(request, self._longest_wait)
+        except Refusal as refusal:
+            self._dispatcher.refuse(project, door.source, refusal.detail, request.remote_addr)
             raise
 
     def _unknown(self, project: str | None, address: str, arrival: Arrival) -> Refused:

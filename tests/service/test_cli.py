@@ -6,12 +6,17 @@ import json
 import signal
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.store import refused
+from service.store.refused import NewRefusal
+from service.store.session import Commit
 from tests.parts.service import MILLRACE, clean_environment, run_millrace
+from tests.parts.stores import opened_store, sqlite_url
 from tests.parts.waiting import wait_until
 
 Completed = subprocess.CompletedProcess[str]
@@ -86,58 +91,6 @@ def test_init_never_overwrites(millrace: Callable[..., Completed], shop: Path) -
     assert "metadata.yaml" in again.stderr
 
 
-def test_init_in_a_folder_of_any_name_makes_a_project_that_is_read(tmp_path: Path) -> None:
-    made = run_millrace("init", "1: a b", cwd=tmp_path)
-
-    assert "cd '1: a b'" in made.stdout
-    assert json_of(run_millrace("check", "--json", cwd=tmp_path / "1: a b"))["problems"] == []
-
-
-def test_init_where_nothing_can_be_written_says_so(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-
-    refused = run_millrace("init", "file/shop", cwd=tmp_path)
-
-    assert refused.returncode == 1
-    assert "cannot write" in refused.stderr
-
-
-@pytest.mark.parametrize("arguments", [("check",), ("runs", "list"), ("run", "hello"), ("start",)])
-def test_folder_without_a_project_is_refused_and_left_alone(
-    tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
-    refused = run_millrace(*arguments, cwd=tmp_path)
-
-    assert refused.returncode == 2
-    assert "millrace init" in refused.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_home_that_cannot_be_made_is_one_sentence(shop: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-
-    refused = run_millrace("db", "status", cwd=shop, environ={"MILLRACE_HOME": str(tmp_path / "file")})
-
-    assert refused.returncode == 2
-    assert "MILLRACE_HOME" in refused.stderr
-    assert "unexpected" not in refused.stderr
-
-
-@pytest.mark.parametrize("listed", ["runs", "events"])
-def test_cursor_that_is_no_id_is_wrong_use(millrace: Callable[..., Completed], listed: str) -> None:
-    refused = millrace(listed, "list", "--cursor", "x")
-
-    assert refused.returncode == 2
-    assert "'x' is not an id" in refused.stderr
-
-
-def test_fired_data_must_be_json(millrace: Callable[..., Completed]) -> None:
-    refused = millrace("trigger", "fire", "orders", "--data", "{orders")
-
-    assert refused.returncode == 2
-    assert "--data is not JSON" in refused.stderr
-
-
 def test_run_prints_a_line_per_change_without_a_terminal(millrace: Callable[..., Completed]) -> None:
     ran = millrace("run", "hello")
 
@@ -172,27 +125,6 @@ def test_run_of_one_block_with_its_upstream(millrace: Callable[..., Completed]) 
 
     assert run["selection"] == ["load_orders", "sum_per_customer"]
     assert run["state"] == "succeeded"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (("hallo",), "has no pipeline 'hallo'; it has: hello"),
-        (("hello", "--block", "nope"), "has no block 'nope'"),
-        (("hello", "--var", "orders"), "is not KEY=VALUE"),
-        (("hello", "--var", "orders=5"), "orders"),
-        (("hello", "--with-upstream"), "--block"),
-        (("hello", "--execution-date", "yesterday"), "is not an ISO 8601 time"),
-    ],
-)
-def test_wrong_use_of_run_says_what_is_wrong(
-    millrace: Callable[..., Completed], arguments: tuple[str, ...], sentence: str
-) -> None:
-    refused = millrace("run", *arguments)
-
-    assert refused.returncode == 2
-    assert sentence in refused.stderr
-    assert "Traceback" not in refused.stderr
 
 
 def test_failed_run_exits_with_1_and_says_how_to_retry(lone: Path) -> None:
@@ -361,6 +293,38 @@ def test_events_are_listed(millrace: Callable[..., Completed]) -> None:
     assert fired["event_id"] in millrace("events", "list").stdout
 
 
+def test_refused_deliveries_are_listed_with_their_reason(lone: Path) -> None:
+    with opened_store(sqlite_url(lone / ".millrace"), lone / ".millrace") as store:
+        at = datetime(2024, 1, 31, tzinfo=UTC)
+        new = [NewRefusal(at, f"webhook:a/{number}", "not authentic", "203.0.113.9") for number in range(3)]
+        store.write(Commit.REFUSE, lambda tx: refused.record(tx, new))
+
+    first = json_of(run_millrace("events", "refused", "--limit", "2", "--json", cwd=lone))
+    second = json_of(run_millrace("events", "refused", "--cursor", first["next"], "--json", cwd=lone))
+
+    assert [item["road"] for item in (*first["items"], *second["items"])] == [
+        "webhook:a/2",
+        "webhook:a/1",
+        "webhook:a/0",
+    ]
+    assert first["items"][0]["reason"] == "not authentic"
+    assert "not authentic" in run_millrace("events", "refused", cwd=lone).stdout
+
+
+def test_triggers_of_a_further_project_are_named_as_they_are_asked_for(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run_millrace("init", name, cwd=tmp_path)
+    both = ("--project", "one", "--project", "two")
+
+    listed = run_millrace("trigger", "list", *both, cwd=tmp_path)
+    paused = run_millrace("trigger", "pause", "two/hello/orders", *both, cwd=tmp_path)
+    unknown = run_millrace("trigger", "pause", "nope", *both, cwd=tmp_path)
+
+    assert "two/hello/orders" in listed.stdout
+    assert paused.returncode == 0
+    assert "there are: hello/orders, two/hello/orders" in unknown.stderr
+
+
 def test_next_times_of_a_schedule(lone: Path) -> None:
     write_pipeline(
         lone, "good", "from pipelines import data_loader\n\n@data_loader\ndef load(**_):\n    return 1\n"
@@ -385,24 +349,6 @@ def test_db_tells_its_state_and_migrates_again_without_harm(millrace: Callable[.
 def test_db_prune_deletes_nothing_that_is_young(millrace: Callable[..., Completed], run_id: str) -> None:
     assert millrace("db", "prune").returncode == 0
     assert millrace("runs", "show", run_id).returncode == 0
-
-
-def test_wrong_setting_names_its_variable(millrace: Callable[..., Completed]) -> None:
-    refused = millrace("db", "status", environ={"MILLRACE_SLOTS": "many"})
-
-    assert refused.returncode == 2
-    assert "MILLRACE_SLOTS" in refused.stderr
-
-
-def test_unreachable_store_is_one_sentence_without_its_password(millrace: Callable[..., Completed]) -> None:
-    url = "postgresql://me:hush@127.0.0.1:1/db"
-
-    failed = millrace("db", "status", environ={"MILLRACE_DATABASE_URL": url})
-
-    assert failed.returncode == 1
-    assert "not available" in failed.stderr
-    assert "hush" not in failed.stderr
-    assert "Traceback" not in failed.stderr
 
 
 def test_reader_that_stops_early_is_no_error(shop: Path) -> None:

@@ -57,6 +57,16 @@ def test_repeat_waits_for_the_original_run(hooks: Hooks) -> None:
     assert answer.get_json()["run"]["id"] == first["run_ids"][0]
 
 
+@pytest.mark.parametrize("wait", ["soon", "-1", "nan", "inf", ""])
+def test_wait_that_is_no_number_of_seconds_is_refused_and_noted(hooks: Hooks, wait: str) -> None:
+    answer = hooks.post({}, path=f"{PATH}?wait={wait}")
+
+    assert answer.status_code == 400
+    assert "`wait`" in answer.get_json(force=True)["detail"]
+    assert "`wait`" in hooks.refusals(1)[0].reason
+    assert hooks.all_runs() == []
+
+
 def test_run_that_takes_longer_is_accepted(hooks: Hooks) -> None:
     answer = hooks.post({}, path=f"{PATH}?wait=0.05")
 
