@@ -1,26 +1,35 @@
 """One claimed run on one worker process: what it reports, and how it is ended when it must not go on.
 
 Block code cannot be stopped from inside its process, so limits are held from here: a block over its
-time or memory, a cancelled run, a lost claim. The process group is killed; the rows are then written as if
-each block had ended by itself.
+time or memory, a run over its time, a cancelled run, a lost claim. The process group is killed; the rows are
+then written as if each block had ended by itself.
 """
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum, auto
 from typing import Any
 
 import structlog
 
 from service.clock import Clock
-from service.executors.process import Message, WorkerProcess
+from service.endings import (
+    Cause,
+    Ending,
+    Limits,
+    RunningBlock,
+    describe_exit,
+    overtime_of_block,
+    overtime_of_run,
+    overweight,
+    silence,
+)
+from service.errors import Closed, QueueFull
+from service.executors.base import Message, Process
 from service.store.session import GroupCommit
 from service.store.values import (
     BlockEnded,
@@ -39,67 +48,39 @@ logger = structlog.get_logger(__name__)
 DEATH_LIMIT = 5  # a block whose worker died this often fails (DESIGN 6)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of a worker process, in the units their names say."""
-
-    memory_mb: int
-    drain_seconds: float  # how long siblings of a block over its limit may go on
-    lease_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class RunningBlock:
-    attempt: int
-    deaths: int
-    started: float  # monotonic
-    timeout_seconds: float | None
-    memory_mb: int | None
-    retry_seconds: float | None  # the wait before the next try, None when none is left
-
-
-class Cause(Enum):
-    LIMIT = auto()  # a block is over its time or memory
-    CANCEL = auto()  # somebody asked for it
-    CLAIM_LOST = auto()  # the run is another engine's now
-    SILENCE = auto()  # the process has not been heard of for a whole lease
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """Why the process will be killed, and when at the latest."""
-
-    cause: Cause
-    kill_at: float  # monotonic
-    culprit: str | None = None
-    error: str | None = None
-
-
 class ActiveRun:
-    """Turns a worker process's messages into reports to the store, under the run's claim."""
+    """Turns a worker process's messages into reports to the store, under the run's claim.
+
+    Many threads meet here: the process's reader, the writer of reports, and the worker's duties. One lock
+    guards the state; whatever is called while it is held must not wait for any of them.
+    """
 
     def __init__(
         self,
         claimed: ClaimedRun,
         message: Message,
         *,
+        lease_until: float,
         reports: GroupCommit[Report, bool],
         clock: Clock,
         limits: Limits,
         on_end: Callable[[ActiveRun], None],
     ) -> None:
+        """`lease_until`: on the monotonic clock, as all moments here that are floats."""
         self._run = claimed.run
+        self._message = message
+        self._lease_until = lease_until
         self._deaths = {block.name: block.deaths for block in claimed.run.blocks}
         self._reports = reports
         self._clock = clock
         self._limits = limits
         self._on_end = on_end
         self._lock = threading.RLock()
-        self._process: WorkerProcess | None = None
+        self._process: Process | None = None
         self._running: dict[str, RunningBlock] = {}
+        self._timeout_seconds: float | None = None  # of the pipeline
         self._ending: Ending | None = None
         self._ended = False
-        self.message = message
 
     @property
     def id(self) -> str:
@@ -113,8 +94,16 @@ class ActiveRun:
     def project(self) -> str:
         return self._run.project
 
-    def attach(self, process: WorkerProcess) -> None:
-        self._process = process
+    @property
+    def message(self) -> Message:
+        """What gives the run to a worker process. The lease may have been renewed since the claim."""
+        return {**self._message, "lease_until": self._lease_until}
+
+    def attach(self, process: Process) -> bool:
+        with self._lock:
+            if not self._ended:
+                self._process = process
+            return not self._ended
 
     # What the process says
 
@@ -123,6 +112,8 @@ class ActiveRun:
             if self._ended:
                 return
             match message["type"]:
+                case "began":
+                    self._timeout_seconds = message["timeout_seconds"]
                 case "started":
                     self._block_started(message)
                 case "ended":
@@ -141,25 +132,21 @@ class ActiveRun:
         with self._lock:
             if self._ended:
                 return
-            cause = self._ending.cause if self._ending else None
-            match cause:
-                case Cause.CLAIM_LOST:
-                    self._finish()
-                case Cause.CANCEL:
-                    self._end_running(lambda name, block: self._cancelled(name, block))
-                    self._end_run(RunState.CANCELLED, error="cancelled on request")
-                case Cause.LIMIT:
-                    self._end_running(self._over_limit)
-                    self._end_run(RunState.QUEUED)
-                case _:
-                    self._end_running(lambda name, block: self._died(name, block, exit_code))
-                    self._end_run(RunState.QUEUED)
+            if self._ending is not None:
+                self._end_for(self._ending)
+            elif time.monotonic() > self._lease_until:
+                # It ended itself, as it has to. No block is to blame when the store was away for so long.
+                self._end_for(Ending(Cause.GIVEN_BACK, kill_at=0))
+            else:
+                self._end_dead(describe_exit(exit_code))
 
     # What the engine decides
 
-    def renewed(self, until_monotonic: float) -> None:
-        """Tell the process how long its lease lasts on this machine's monotonic clock."""
-        self._send({"type": "lease", "until": until_monotonic})
+    def renewed(self, until: float) -> None:
+        """Note, and tell the process, how long the lease lasts."""
+        with self._lock:
+            self._lease_until = until
+            self._send({"type": "lease", "until": until})
 
     def cancel(self) -> None:
         self._kill_for(Cause.CANCEL)
@@ -167,15 +154,25 @@ class ActiveRun:
     def lose_claim(self) -> None:
         self._kill_for(Cause.CLAIM_LOST)
 
+    def give_back(self) -> None:
+        """End the run here, so that another engine goes on with it; its blocks are not to blame."""
+        self._kill_for(Cause.GIVEN_BACK)
+
     def drain(self) -> None:
         """Ask the process to start nothing new; its result then gives the run back."""
-        self._send({"type": "drain"})
+        with self._lock:
+            self._send({"type": "drain"})
 
     @property
     def is_silent(self) -> bool:
-        """The process was not heard of for a whole lease: stopped, or a block holds the GIL."""
+        """The process is stopped and was not heard of for a whole lease.
+
+        Silence alone proves nothing: a block may hold the interpreter's lock for minutes.
+        """
         process = self._process
-        return process is not None and time.monotonic() - process.last_heard > self._limits.lease_seconds
+        if process is None or time.monotonic() - process.last_heard <= self._limits.lease_seconds:
+            return False
+        return process.is_stopped
 
     def check(self) -> None:
         """Hold the limits. Called a few times a second."""
@@ -184,11 +181,27 @@ class ActiveRun:
                 return
             now = time.monotonic()
             if self._ending is None:
-                self._ending = self._silence(now) or self._overtime(now) or self._overweight(now)
+                self._ending = self._reached_limit(self._process, now)
                 if self._ending is not None:
                     self._send({"type": "drain"})
-            if self._ending is not None and self._is_kill_due(self._ending, now):
+            if self._ending is not None and self._ending.is_kill_due(self._running, now):
                 self._process.kill()
+
+    def _reached_limit(self, process: Process, now: float) -> Ending | None:
+        if self.is_silent:
+            return silence(self._limits, now)
+        if (ending := self._overtime_of_run(now)) is not None or not self._running:
+            return ending
+        return overtime_of_block(self._running, self._limits, now) or overweight(
+            self._running, self._limits, process.memory_bytes(), now
+        )
+
+    def _overtime_of_run(self, now: float) -> Ending | None:
+        if self._timeout_seconds is None or self._run.started_at is None:
+            return None
+        elapsed = (self._clock() - self._run.started_at).total_seconds()
+        deadline = now - elapsed + self._timeout_seconds
+        return overtime_of_run(deadline, self._timeout_seconds, self._run.pipeline, now)
 
     # Reports
 
@@ -251,14 +264,21 @@ class ActiveRun:
 
     def _finish(self) -> None:
         self._ended = True
+        self._process = None  # it may have another run soon, and that one must not hear of this one's lease
         self._on_end(self)
 
     def _report(self, report: Report) -> Future[bool]:
-        return self._reports.submit(report)
+        try:
+            return self._reports.submit(report)
+        except (QueueFull, Closed) as error:
+            refused: Future[bool] = Future()
+            refused.set_exception(error)
+            return refused
 
     def _send(self, message: Message) -> None:
-        if self._process is not None:
-            self._process.send(message)
+        process = self._process
+        if process is not None:
+            process.send(message)
 
     # Ends that the process cannot report itself
 
@@ -269,6 +289,31 @@ class ActiveRun:
             self._ending = Ending(cause, kill_at=time.monotonic())
             if self._process is not None:
                 self._process.kill()
+            else:
+                self._end_for(self._ending)  # no process has it yet, so none will tell of its end
+
+    def _end_for(self, ending: Ending) -> None:
+        match ending.cause:
+            case Cause.CLAIM_LOST:
+                self._finish()
+            case Cause.CANCEL:
+                self._end_running(self._cancelled)
+                self._end_run(RunState.CANCELLED, error="cancelled on request")
+            case Cause.RUN_LIMIT:
+                self._end_running(lambda name, block: self._failed_for_good(name, block, ending.error))
+                self._end_run(RunState.FAILED, error=ending.error)
+            case Cause.BLOCK_LIMIT:
+                self._end_running(lambda name, block: self._over_limit(name, block, ending))
+                self._end_run(RunState.QUEUED)
+            case Cause.GIVEN_BACK:
+                self._end_running(self._interrupted)
+                self._end_run(RunState.QUEUED)
+            case Cause.SILENCE:
+                self._end_dead(ending.error or "")
+
+    def _end_dead(self, how: str) -> None:
+        self._end_running(lambda name, block: self._died(name, block, how))
+        self._end_run(RunState.QUEUED)
 
     def _end_running(self, ended: Callable[[str, RunningBlock], BlockEnded]) -> None:
         for name, block in self._running.items():
@@ -278,25 +323,25 @@ class ActiveRun:
     def _cancelled(self, name: str, block: RunningBlock) -> BlockEnded:
         return self._ended_block(name, BlockState.CANCELLED, block.attempt, block.deaths)
 
-    def _over_limit(self, name: str, block: RunningBlock) -> BlockEnded:
-        assert self._ending is not None
-        if name != self._ending.culprit:  # interrupted siblings spend no retry
-            return self._ended_block(name, BlockState.QUEUED, block.attempt - 1, block.deaths)
-        return self._failed(name, block, self._ending.error)
+    def _interrupted(self, name: str, block: RunningBlock) -> BlockEnded:
+        """The try that was cut off is not counted."""
+        return self._ended_block(name, BlockState.QUEUED, block.attempt - 1, block.deaths)
 
-    def _failed(self, name: str, block: RunningBlock, error: str | None) -> BlockEnded:
+    def _over_limit(self, name: str, block: RunningBlock, ending: Ending) -> BlockEnded:
+        if name != ending.culprit:  # interrupted siblings spend no retry
+            return self._interrupted(name, block)
         if block.retry_seconds is None:
-            return self._ended_block(name, BlockState.FAILED, block.attempt, block.deaths, error=error)
+            return self._failed_for_good(name, block, ending.error)
         retry_at = self._clock() + timedelta(seconds=block.retry_seconds)
         return self._ended_block(
-            name, BlockState.WAITING, block.attempt, block.deaths, error=error, retry_at=retry_at
+            name, BlockState.WAITING, block.attempt, block.deaths, error=ending.error, retry_at=retry_at
         )
 
-    def _died(self, name: str, block: RunningBlock, exit_code: int) -> BlockEnded:
+    def _failed_for_good(self, name: str, block: RunningBlock, error: str | None) -> BlockEnded:
+        return self._ended_block(name, BlockState.FAILED, block.attempt, block.deaths, error=error)
+
+    def _died(self, name: str, block: RunningBlock, how: str) -> BlockEnded:
         deaths = block.deaths + 1
-        how = _describe_exit(exit_code)
-        if self._ending is not None and self._ending.error is not None:
-            how = self._ending.error
         if deaths >= DEATH_LIMIT:
             error = (
                 f"The worker process died {deaths} times while block '{name}' ran; the last time {how}. "
@@ -327,55 +372,6 @@ class ActiveRun:
             error=error,
             retry_at=retry_at,
         )
-
-    # Limits
-
-    def _silence(self, now: float) -> Ending | None:
-        if not self.is_silent:
-            return None
-        seconds = self._limits.lease_seconds
-        return Ending(Cause.SILENCE, kill_at=now, error=f"it gave no sign of life for {seconds:g} s")
-
-    def _overtime(self, now: float) -> Ending | None:
-        for name, block in self._running.items():
-            if block.timeout_seconds is not None and now - block.started > block.timeout_seconds:
-                error = (
-                    f"Block '{name}' ran longer than its timeout of {block.timeout_seconds:g} s "
-                    "and was ended. Raise `timeout` in the pipeline's metadata.yaml, "
-                    "or give the block less to do."
-                )
-                return Ending(
-                    Cause.LIMIT, kill_at=now + self._limits.drain_seconds, culprit=name, error=error
-                )
-        return None
-
-    def _overweight(self, now: float) -> Ending | None:
-        if not self._running:
-            return None
-        assert self._process is not None
-        used_mb = self._process.memory_bytes() / 2**20
-        # The process is measured as a whole: of several blocks the one that began last is blamed.
-        name, block = max(self._running.items(), key=lambda item: item[1].started)
-        allowed_mb = block.memory_mb or self._limits.memory_mb
-        if used_mb <= allowed_mb:
-            return None
-        beside = sorted(set(self._running) - {name})
-        error = (
-            f"Block '{name}' was ended: its process used {used_mb:,.0f} MB, {allowed_mb:,.0f} MB are allowed"
-            + (f" (beside it ran {', '.join(beside)})" if beside else "")
-            + ". Raise `memory` of the block, or read the data in parts."
-        )
-        return Ending(Cause.LIMIT, kill_at=now, culprit=name, error=error)
-
-    def _is_kill_due(self, ending: Ending, now: float) -> bool:
-        siblings = self._running.keys() - {ending.culprit}
-        return now >= ending.kill_at or not siblings
-
-
-def _describe_exit(exit_code: int) -> str:
-    if exit_code < 0:
-        return f"by signal {signal.Signals(-exit_code).name}"
-    return f"with exit code {exit_code}"
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -61,6 +61,7 @@ class Engine:
 
     def stop(self) -> None:
         """Start nothing new, let running blocks end within the drain, and give back the rest."""
+        self._worker.drain()  # first: what is stopped before it may have a long tick in hand
         self._watch.stop()
         self._scheduler.stop()
         self._maintenance.stop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from pipelines.secrets import Secrets
 from service.clock import Clock, utc_now
 from service.dispatcher import Dispatcher
 from service.errors import SettingsError
+from service.executors.base import Executor
+from service.executors.messages import hello_of
+from service.executors.process import ProcessExecutor
 from service.projects import Projects
 from service.settings import Settings
 from service.store.migrate import migrate
@@ -63,6 +66,13 @@ def _make_home(home: Path) -> None:
             f"cannot make the folder {home} for the service's state: {error.strerror}. "
             "Name one that can be written by MILLRACE_HOME"
         ) from error
+
+
+def build_executor(settings: Settings, *, slots: int, on_idle: Callable[[], None]) -> Executor:
+    """Return the place where runs execute, as the settings choose it. `on_idle`: a slot became free."""
+    match settings.executor:
+        case "process":
+            return ProcessExecutor(slots, hello_of(settings), on_idle)
 
 
 def build_dispatcher(runtime: Runtime) -> Dispatcher:

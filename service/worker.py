@@ -1,34 +1,37 @@
 """The engine's part in running: claim queued runs, give them to worker processes, keep the claims, rescue.
 
 Three threads, each with one duty. `claim` sleeps until a wake-up, a freed slot or the fallback poll. `keep`
-renews leases and gives back what a dead engine left. `watch` holds block limits while runs are active.
+renews leases and gives back what a dead engine left. `watch` holds limits while runs are active. Claiming
+ends when the engine drains; the others only once no run is left, or leases would lapse under running blocks.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from datetime import datetime
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import structlog
 
 from pipelines.project import content_hash
-from service.active_run import ActiveRun, Limits
-from service.errors import StoreUnavailable
-from service.executors.process import ProcessExecutor
-from service.runtime import Runtime
+from service.active_run import ActiveRun
+from service.endings import Limits
+from service.errors import StoreError
+from service.executors.messages import run_message
+from service.runtime import Runtime, build_executor
 from service.store import runs
 from service.store.reports import LogCap
 from service.store.session import Commit, GroupCommit, Transaction
 from service.store.values import ClaimedRun, Pin, Report, Run
+from service.store.wakeups import Subscription
 
 logger = structlog.get_logger(__name__)
 
 WATCH_SECONDS = 0.25
+AGAIN_SECONDS = 0.5  # after a duty that failed
+LAST_REPORTS_SECONDS = 2.0  # for what the end of the processes means for their runs
 
 
 class Worker:
@@ -49,16 +52,20 @@ class Worker:
             Commit.REPORT,
             partial(runs.apply, log_cap=LogCap(lines=settings.run_log_lines)),
             max_queue=100_000,
+            # While the store is away reports wait. Whether they still count, the claim's number decides.
+            patience_seconds=math.inf,
         )
-        self._executor = ProcessExecutor(1 if only else settings.slots, hello_of(runtime), self._on_idle)
+        self._slots = 1 if only else settings.slots
+        self._executor = build_executor(settings, slots=self._slots, on_idle=self._on_idle)
         self._active: dict[str, ActiveRun] = {}
-        self._active_lock = threading.Lock()
+        self._active_changed = threading.Condition()
         self._wake = threading.Event()
         self._keep_now = threading.Event()
         self._news = threading.Event()  # at least one run is active: `watch` has work
+        self._draining = threading.Event()  # nothing new is claimed
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._subscription: AbstractContextManager[Any] | None = None
+        self._subscription: Subscription | None = None
 
     def start(self) -> None:
         self._reports.start()
@@ -68,35 +75,47 @@ class Worker:
             thread = threading.Thread(target=duty, name=duty.__name__.strip("_"), daemon=True)
             thread.start()
             self._threads.append(thread)
-        logger.info("worker started", engine=self._engine_id, slots=self._runtime.settings.slots)
+        logger.info("worker started", engine=self._engine_id, slots=self._slots)
 
-    def stop(self) -> None:
-        """Let running blocks end within the drain bound, give their runs back, and end the processes."""
-        self._stopping.set()
+    def idle_count(self) -> int:
+        """Return how many runs could begin now."""
+        return self._executor.idle_count()
+
+    def drain(self) -> None:
+        """Claim nothing more, and let runs rest once their running blocks have ended. Returns at once."""
+        self._draining.set()
         self._wake.set()
-        self._keep_now.set()
-        self._news.set()
         for run in self._current():
             run.drain()
-        deadline = time.monotonic() + self._runtime.settings.drain_seconds
-        while self._current() and time.monotonic() < deadline:
-            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Drain; when the time for that is over, end what still runs and give it back."""
+        self.drain()
+        self._wait_until_idle(self._runtime.settings.drain_seconds)
+        for run in self._current():
+            run.give_back()
         self._executor.stop()
+        self._wait_until_idle(LAST_REPORTS_SECONDS)
+        self._stopping.set()
+        self._keep_now.set()
+        self._news.set()
         for thread in self._threads:
             thread.join(timeout=5)
         if self._subscription is not None:
-            self._subscription.__exit__(None, None, None)
+            self._subscription.close()
         self._reports.close()
+
+    def _wait_until_idle(self, seconds: float) -> None:
+        with self._active_changed:
+            self._active_changed.wait_for(lambda: not self._active, seconds)
 
     # Claiming
 
     def _claim_loop(self) -> None:
-        while not self._stopping.is_set():
+        while not self._draining.is_set():
+            self._guarded(self._claim)
             self._wake.wait(self._runtime.settings.poll_seconds)
             self._wake.clear()
-            if self._stopping.is_set():
-                return
-            self._guarded(self._claim)
 
     def _claim(self) -> None:
         idle = self._executor.idle_count()
@@ -105,7 +124,7 @@ class Worker:
         lease_until = time.monotonic() + self._runtime.settings.lease_seconds
         claimed = self._runtime.database.write(Commit.CLAIM, partial(self._claim_in, idle))
         for one in claimed:
-            self._begin(one, lease_until)
+            self._guarded(partial(self._begin, one, lease_until))  # one that cannot begin lapses
         if len(claimed) == idle:
             self._wake.set()  # there may be more, and a slot may have become free meanwhile
 
@@ -137,30 +156,35 @@ class Worker:
         root = self._runtime.projects.get(claimed.run.project).root
         run = ActiveRun(
             claimed,
-            run_message(claimed, str(root), lease_until),
+            run_message(claimed, str(root)),
+            lease_until=lease_until,
             reports=self._reports,
             clock=self._runtime.clock,
             limits=self._limits,
             on_end=self._on_run_end,
         )
-        with self._active_lock:
+        with self._active_changed:
+            before = self._active.get(run.id)
             self._active[run.id] = run
+        if before is not None:
+            before.lose_claim()  # it lapsed, and was ours again before we noticed
         self._news.set()
         logger.info("run claimed", run_id=run.id, pipeline=claimed.run.pipeline, claim=run.claim)
         self._executor.assign(run)
+        if self._draining.is_set():
+            run.drain()
 
     # Keeping claims
 
     def _keep_loop(self) -> None:
         while not self._stopping.is_set():
-            self._guarded(self._keep)
-            self._keep_now.wait(self._runtime.settings.renew_seconds)
+            # First our own claims: what was late for a moment need not be taken from ourselves.
+            is_done = self._guarded(self._renew) and self._guarded(self._rescue)
+            self._keep_now.wait(self._runtime.settings.renew_seconds if is_done else 0)
             self._keep_now.clear()
 
-    def _keep(self) -> None:
-        if self._runtime.database.write(Commit.RESCUE, runs.rescue):
-            self._wake.set()
-        # A silent process loses its lease: it may be stopped, and must not hold the run for ever.
+    def _renew(self) -> None:
+        # A stopped process loses its lease: it must not hold the run for ever.
         alive = [run for run in self._current() if not run.is_silent]
         if not alive:
             return
@@ -178,6 +202,10 @@ class Worker:
                 run.renewed(began + lease)
             else:
                 run.lose_claim()
+
+    def _rescue(self) -> None:
+        if self._runtime.database.write(Commit.RESCUE, runs.rescue):
+            self._wake.set()
 
     def _watch_loop(self) -> None:
         while not self._stopping.is_set():
@@ -204,75 +232,24 @@ class Worker:
         self._wake.set()
 
     def _on_run_end(self, run: ActiveRun) -> None:
-        with self._active_lock:
+        with self._active_changed:
             if self._active.get(run.id) is run:
                 del self._active[run.id]
+                self._active_changed.notify_all()
 
     def _current(self) -> list[ActiveRun]:
-        with self._active_lock:
+        with self._active_changed:
             return list(self._active.values())
 
-    def _guarded(self, duty: Any) -> None:
-        """Run a duty; the loop outlives whatever goes wrong in it."""
+    def _guarded(self, duty: Callable[[], None]) -> bool:
+        """Do a duty and return whether it could be done; the loop outlives whatever goes wrong in it."""
         try:
             duty()
-        except StoreUnavailable as error:
+        except StoreError as error:
             logger.warning("the store is not there, trying again", error=str(error))
-            self._stopping.wait(0.5)
         except Exception:
             logger.exception("the worker met an error and goes on")
-            self._stopping.wait(0.5)
-
-
-def hello_of(runtime: Runtime) -> Mapping[str, Any]:
-    """Return what every worker process is told first."""
-    settings = runtime.settings
-    return {
-        "checkpoints": str(settings.checkpoints),
-        "secrets": str(settings.home / "secrets"),
-        "lease_seconds": settings.lease_seconds,
-        "runs_per_process": settings.runs_per_process,
-        "memory_mb": settings.block_memory_mb,
-        "block_log_bytes": settings.block_log_bytes,
-        "log_line_bytes": settings.log_line_bytes,
-        "crash_at": settings.crash_at,
-    }
-
-
-def run_message(claimed: ClaimedRun, root: str, lease_until: float) -> dict[str, Any]:
-    """Return the message that gives a run to a worker process. Times are ISO text."""
-    run = claimed.run
-    return {
-        "type": "run",
-        "lease_until": lease_until,
-        "run_id": run.id,
-        "project": run.project,
-        "root": root,
-        "pipeline": run.pipeline,
-        "pin": claimed.pin.hash,
-        "sources": dict(claimed.pin.sources),
-        "variables": dict(run.variables),
-        "trigger": run.trigger,
-        "event": claimed.event,
-        "execution_date": _text(run.execution_date),
-        "interval_start": _text(run.interval_start),
-        "interval_end": _text(run.interval_end),
-        "timezone": run.timezone,
-        "attempt": run.attempt,
-        "selection": list(run.selection),
-        "progress": {
-            block.name: {
-                "state": str(block.state),
-                "attempt": block.attempt,
-                "deaths": block.deaths,
-                "checkpoint": block.checkpoint,
-                "volatile": block.volatile,
-                "retry_at": _text(block.retry_at),
-            }
-            for block in run.blocks
-        },
-    }
-
-
-def _text(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
+        else:
+            return True
+        self._stopping.wait(AGAIN_SECONDS)
+        return False

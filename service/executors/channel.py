@@ -8,9 +8,9 @@ import signal
 import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from typing import Any, NoReturn
+from typing import NoReturn
 
-Message = dict[str, Any]
+from service.executors.base import Message
 
 
 def die() -> NoReturn:
@@ -23,6 +23,7 @@ class Channel:
     """Sends from any thread; one thread receives. Without the engine there is no reason to live."""
 
     def __init__(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)  # programs that blocks start have no business with it
         self._connection = Connection(descriptor)
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._abandon)
@@ -42,6 +43,13 @@ class Channel:
                 yield json.loads(self._connection.recv_bytes())
             except (EOFError, OSError):
                 die()
+
+    def has_news(self) -> bool:
+        """Say whether something has come that `messages` has not yielded yet."""
+        try:
+            return self._connection.poll()
+        except OSError:
+            return False
 
     def _abandon(self) -> None:
         # A child that block code forked must neither speak as this process nor keep the channel open.

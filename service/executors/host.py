@@ -8,11 +8,11 @@ from __future__ import annotations
 import gc
 import os
 import queue
+import signal
 import sys
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,10 @@ from pipelines.runspec import BlockProgress, BlockReport, RunResult, RunSpec
 from pipelines.secrets import Secrets
 from pipelines.variables import RunFacts, merged_variables
 from service.clock import utc_now
-from service.executors.channel import Channel, Message, die
+from service.executors.base import Message
+from service.executors.channel import Channel, die
 from service.executors.leftovers import adopt_orphans, end_children
 from service.executors.modules import LoadedModules
-from service.executors.process import STALE_EXIT
 
 BEAT_SECONDS = 0.25
 LOG_BATCH_LINES = 500
@@ -111,14 +111,6 @@ class ChannelListener:
             future.set_result(None)
 
 
-@dataclass
-class Current:
-    """The run in hand."""
-
-    listener: ChannelListener
-    drain: threading.Event = field(default_factory=threading.Event)
-
-
 class Host:
     """Reads the channel in one thread, runs blocks in the main thread, shows life in a third."""
 
@@ -126,7 +118,8 @@ class Host:
         self._channel = channel
         self._hello = hello
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._current: Current | None = None
+        self._listener: ChannelListener | None = None  # of the run in hand
+        self._drain = threading.Event()
         self._active = threading.Event()
         self._lease_until = float("inf")
         self._crash = CrashPoints(hello["crash_at"])
@@ -146,8 +139,8 @@ class Host:
             if message["type"] == "shutdown":
                 return
             if self._modules.have_changed():
-                self._channel.send({"type": "stale"})
-                os._exit(STALE_EXIT)
+                self._channel.send({"type": "stale"})  # the run goes to a fresh process
+                return
             if self._execute(message):
                 return
 
@@ -156,42 +149,50 @@ class Host:
             match message["type"]:
                 case "run":
                     self._lease_until = message["lease_until"]
+                    self._drain.clear()
                     self._inbox.put(message)
                 case "shutdown":
                     self._inbox.put(message)
                 case "lease":
                     self._lease_until = message["until"]
-                case "recorded" if self._current is not None:
-                    self._current.listener.recorded(message["block"])
-                case "drain" if self._current is not None:
-                    self._current.drain.set()
+                case "recorded" if self._listener is not None:
+                    self._listener.recorded(message["block"])
+                case "drain":
+                    self._drain.set()
 
     def _show_life(self) -> None:
         """While a run is in hand: say so, pass its log lines on, and die with its lease."""
         while True:
             self._active.wait()
-            if time.monotonic() > self._lease_until:
+            if self._is_lapsed():
                 die()  # somebody else has the run now; what this process still did would be wrong
-            current = self._current
-            if current is not None:
-                current.listener.flush()
+            listener = self._listener
+            if listener is not None:
+                listener.flush()
                 self._channel.send({"type": "beat"})
             time.sleep(BEAT_SECONDS)
+
+    def _is_lapsed(self) -> bool:
+        # A renewal may lie unread in the channel, when a block held the interpreter's lock for long.
+        return time.monotonic() > self._lease_until and not self._channel.has_news()
 
     def _execute(self, message: Message) -> bool:
         """Execute one run and send its result; return whether the process has served its time."""
         try:
             pipeline = self._pipeline(message)
-            current = self._current = Current(ChannelListener(self._channel, pipeline))
+            listener = self._listener = ChannelListener(self._channel, pipeline)
             self._active.set()
-            result = self._walk(message, pipeline, current)
-            current.listener.flush()
+            if pipeline.timeout_seconds is not None:
+                self._channel.send({"type": "began", "timeout_seconds": pipeline.timeout_seconds})
+            result = self._walk(message, pipeline, listener)
+            listener.flush()
         except MillraceError as error:
             result = RunResult("failed", error=str(error))
         except Exception as error:
             result = RunResult("failed", error=f"Millrace itself failed on this run: {error!r}")
         self._active.clear()
-        self._current = None
+        self._listener = None
+        self._lease_until = float("inf")  # before the result: the next run may come with its own at once
         self._runs += 1
         retire = self._has_served()
         self._channel.send(
@@ -203,10 +204,9 @@ class Host:
                 "retire": retire,
             }
         )
-        self._lease_until = float("inf")
         return retire
 
-    def _walk(self, message: Message, pipeline: Pipeline, current: Current) -> RunResult:
+    def _walk(self, message: Message, pipeline: Pipeline, listener: ChannelListener) -> RunResult:
         root = Path(message["root"])
         self._modules.watch(root)
         add_project_to_path(root)
@@ -214,16 +214,16 @@ class Host:
             with restored_process(root):
                 return execute(
                     run_spec(message, pipeline),
-                    current.listener,
+                    listener,
                     checkpoints=self._checkpoints,
                     profiles=Profiles(root, environ=os.environ, secrets=self._secrets),
                     crash=self._crash,
                     clock=utc_now,
-                    drain=current.drain,
+                    drain=self._drain,
                 )
         finally:
             for process in end_children():
-                current.listener.log(
+                listener.log(
                     None,
                     message["attempt"],
                     "warning",
@@ -289,7 +289,17 @@ def _text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
 
+def outlive_sigterm() -> None:
+    """Leave it to the engine when to end: a service manager sends SIGTERM to all processes at once.
+
+    By a handler and not by SIG_IGN, which the programs that blocks start would inherit.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
 def main() -> None:
+    outlive_sigterm()
     channel = Channel(int(sys.argv[1]))
     hello = next(channel.messages())
     adopt_orphans()

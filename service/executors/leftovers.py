@@ -27,7 +27,7 @@ def end_children() -> list[str]:
     descendants = psutil.Process().children(recursive=True)
     ended = []
     for process in descendants:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             if process.status() != psutil.STATUS_ZOMBIE:
                 ended.append(f"{process.name()} (pid {process.pid})")
             process.kill()

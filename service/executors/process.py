@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -23,11 +24,14 @@ from typing import Any, Protocol
 import psutil
 import structlog
 
+from service.executors.base import Assignment, Message
+
 logger = structlog.get_logger(__name__)
 
-Message = dict[str, Any]
-
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+# A process that is stopped reads nothing. Whoever sends must not wait for it, but go on to other runs.
+SEND_SECONDS = 2
+LONGEST_PAUSE_SECONDS = 30.0  # between two starts of a process that ends before it is ready
 
 # Secrets of the service that no block may see. Secrets of projects (MILLRACE_SECRET_*) are theirs to read.
 WITHHELD = ("MILLRACE_DATABASE_URL", "MILLRACE_API_TOKEN")
@@ -45,36 +49,52 @@ class WorkerProcess:
     """One worker process and the channel to it."""
 
     def __init__(self, hello: Mapping[str, Any], events: ProcessEvents) -> None:
+        """Start it. Raises OSError when the system has no room for it."""
         ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._popen = _popen(theirs.fileno())
+            except OSError:
+                ours.close()
+                raise
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_SECONDS, 0))
         self._events = events
         self._socket = ours
         self._connection = Connection(os.dup(ours.fileno()))
         self._send_lock = threading.Lock()
         self.last_heard = time.monotonic()
-        with theirs:
-            self._popen = subprocess.Popen(
-                # -P: the current folder must not come before our packages on the path.
-                [sys.executable, "-P", "-m", "service.executors.host", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                env={name: value for name, value in os.environ.items() if name not in WITHHELD},
-            )
         self.pid = self._popen.pid
         threading.Thread(target=self._read, name=f"read-{self.pid}", daemon=True).start()
         threading.Thread(target=self._await_exit, name=f"wait-{self.pid}", daemon=True).start()
         self.send({"type": "hello", **hello})
 
     def send(self, message: Message) -> None:
-        """Send; a process that is gone is no error here, its exit is reported by `on_exit`."""
-        with self._send_lock, contextlib.suppress(OSError):
-            self._connection.send_bytes(json.dumps(message).encode())
+        """Send; a process that is gone is no error here, its exit is reported by `on_exit`.
+
+        One that does not read is killed: half a message may be on its way, and after it nothing makes sense.
+        """
+        data = json.dumps(message).encode()
+        with self._send_lock:
+            try:
+                self._connection.send_bytes(data)
+            except BlockingIOError:
+                logger.warning("a worker process takes no messages", pid=self.pid)
+                self.kill()
+            except OSError:
+                return
 
     def kill(self) -> None:
         """End the process and everything in its group, at once."""
         if self._popen.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
+
+    @property
+    def is_stopped(self) -> bool:
+        try:
+            return bool(psutil.Process(self.pid).status() == psutil.STATUS_STOPPED)
+        except psutil.NoSuchProcess:
+            return False
 
     def memory_bytes(self) -> int:
         """Return the resident memory of the process and its descendants; 0 when it is gone."""
@@ -115,6 +135,17 @@ class WorkerProcess:
             self._socket.shutdown(socket.SHUT_RDWR)
 
 
+def _popen(channel: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        # -P: the current folder must not come before our packages on the path.
+        [sys.executable, "-P", "-m", "service.executors.host", str(channel)],
+        pass_fds=[channel],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        env={name: value for name, value in os.environ.items() if name not in WITHHELD},
+    )
+
+
 def _resident_bytes(process: psutil.Process) -> int:
     try:
         return int(process.memory_info().rss)
@@ -122,26 +153,12 @@ def _resident_bytes(process: psutil.Process) -> int:
         return 0
 
 
-class Assignment(Protocol):
-    """A run as the pool sees it: what to send, and who hears what becomes of it."""
-
-    @property
-    def project(self) -> str: ...
-
-    @property
-    def message(self) -> Message: ...
-
-    def attach(self, process: WorkerProcess) -> None:
-        """The run is now on this process."""
-
-    def on_message(self, message: Message) -> None: ...
-
-    def on_death(self, exit_code: int) -> None:
-        """The process ended before it had sent the run's result."""
-
-
 class Slot:
-    """A place for one run: a process, replaced when it dies, is stale or served another project."""
+    """A place for one run: a process, replaced when it dies, is stale or served another project.
+
+    A run may be assigned at any moment at which the slot has none: when no process is ready for it, the next
+    one takes it.
+    """
 
     def __init__(self, hello: Mapping[str, Any], on_idle: Callable[[], None]) -> None:
         self._hello = hello
@@ -154,11 +171,16 @@ class Slot:
         self._retiring = False
         self._project: str | None = None
         self._failed_starts = 0
-        self._closing = False
+        self._closing = threading.Event()
+
+    @property
+    def is_free(self) -> bool:
+        return self._assignment is None
 
     @property
     def is_idle(self) -> bool:
-        return self._ready and self._assignment is None and not (self._retiring or self._closing)
+        """A run that is assigned now begins at once."""
+        return self._ready and self.is_free and not (self._retiring or self._closing.is_set())
 
     @property
     def project(self) -> str | None:
@@ -166,24 +188,28 @@ class Slot:
         return self._project
 
     def start(self) -> None:
+        """Start a process; on a thread of the process's own the slot hears what becomes of it."""
         with self._lock:
+            if self._closing.is_set():
+                return
             self._ready, self._retiring, self._sent, self._project = False, False, False, None
             self._process = WorkerProcess(self._hello, self)
 
     def assign(self, assignment: Assignment) -> None:
-        """Give a run to this idle slot. A process that holds another project's modules is replaced first."""
+        """Give a run to this free slot. A process that holds another project's modules is replaced first."""
         with self._lock:
-            assert self._process is not None
             self._assignment = assignment
+            if not self._ready or self._retiring or self._process is None:
+                return  # the process that becomes ready next takes it
             if self._project not in (None, assignment.project):
-                self._process.send({"type": "shutdown"})
-                return  # its exit starts a new process, and that one takes the run
-            self._begin()
+                self._process.kill()  # it has nothing in hand; its exit starts the one that takes the run
+            else:
+                self._begin()
 
     def close(self) -> None:
         """End the process without a successor."""
         with self._lock:
-            self._closing = True
+            self._closing.set()
             process = self._process
         if process is not None:
             process.send({"type": "shutdown"})
@@ -194,8 +220,10 @@ class Slot:
         match message["type"]:
             case "ready":
                 self._on_ready()
-            case "beat" | "stale":
-                pass  # a stale process exits by itself, and its successor takes the run
+            case "stale":
+                self._on_stale()
+            case "beat":
+                pass
             case "result":
                 self._on_result(message)
             case _:
@@ -205,20 +233,25 @@ class Slot:
     def on_exit(self, process: WorkerProcess, exit_code: int) -> None:
         with self._lock:
             self._failed_starts = 0 if self._ready else self._failed_starts + 1
-            orphan = self._assignment if self._sent and exit_code != STALE_EXIT else None
+            orphan = self._assignment if self._sent else None
             if orphan is not None:
                 self._assignment = None
-        if orphan is not None:
-            orphan.on_death(exit_code)
-        if not self._closing:
+        try:
+            if orphan is not None:
+                orphan.on_death(exit_code)
+        finally:
             self._restart()
 
     def _begin(self) -> None:
+        """Send the assigned run, unless it has ended while it waited for a process."""
         assert self._process is not None
         assert self._assignment is not None
+        if not self._assignment.attach(self._process):
+            self._assignment = None
+            self._on_idle()
+            return
         self._project, self._sent = self._assignment.project, True
         self._process.last_heard = time.monotonic()  # an idle process keeps silent
-        self._assignment.attach(self._process)
         self._process.send(self._assignment.message)
 
     def _on_ready(self) -> None:
@@ -229,6 +262,11 @@ class Slot:
                 return
         self._on_idle()
 
+    def _on_stale(self) -> None:
+        """The process found its modules changed on disk and exits; its successor takes the run, untouched."""
+        with self._lock:
+            self._sent = False
+
     def _on_result(self, message: Message) -> None:
         with self._lock:
             assignment, self._assignment, self._sent = self._assignment, None, False
@@ -238,15 +276,18 @@ class Slot:
         self._on_idle()
 
     def _restart(self) -> None:
-        if self._failed_starts and not self._closing:
-            logger.error("a worker process ended before it was ready", tries=self._failed_starts)
-            time.sleep(min(0.5 * 2**self._failed_starts, 30))  # this is the dead process's own thread
-        if not self._closing:
-            self.start()
-
-
-# A process that finds its loaded modules changed on disk exits with this code; its run goes to its successor.
-STALE_EXIT = 75
+        """Start the next process, on the thread of the one that died, however often that takes."""
+        while not self._closing.is_set():
+            if self._failed_starts:
+                logger.error("a worker process ended before it was ready", tries=self._failed_starts)
+                self._closing.wait(min(0.5 * 2.0 ** min(self._failed_starts, 10), LONGEST_PAUSE_SECONDS))
+            try:
+                self.start()
+            except OSError as error:
+                logger.error("cannot start a worker process", error=str(error))
+                self._failed_starts += 1
+            else:
+                return
 
 
 class ProcessExecutor:
@@ -263,12 +304,15 @@ class ProcessExecutor:
         return sum(slot.is_idle for slot in self._slots)
 
     def assign(self, assignment: Assignment) -> None:
-        """Give the run to an idle slot, rather one that has its project loaded. See `idle_count`."""
-        idle = [slot for slot in self._slots if slot.is_idle]
-        if not idle:
-            raise RuntimeError("no idle slot: claim no more runs than idle_count()")
+        """Give the run to an idle slot, rather one that has its project loaded.
+
+        An idle process may have died since the claim; then its slot's next process takes the run.
+        """
+        free = [slot for slot in self._slots if slot.is_free]
+        if not free:
+            raise RuntimeError("no free slot: claim no more runs than idle_count()")
         order = {assignment.project: 0, None: 1}
-        min(idle, key=lambda slot: order.get(slot.project, 2)).assign(assignment)
+        min(free, key=lambda slot: (not slot.is_idle, order.get(slot.project, 2))).assign(assignment)
 
     def stop(self) -> None:
         closers = [threading.Thread(target=slot.close) for slot in self._slots]
