@@ -27,7 +27,7 @@ class FilesOptions(Options):
     pattern: str = Field(
         default="*",
         min_length=1,
-        description="glob over the path below the folder: * stays within one folder, **/ crosses folders",
+        description="glob over the path below the folder: * stays within one folder, ** crosses folders",
     )
     ignore: tuple[str, ...] = Field(
         default=(".*", "*.tmp", "*.part", "*.crdownload", "*~"),
@@ -37,6 +37,15 @@ class FilesOptions(Options):
         default=False,
         description="also tell versions apart by SHA-256 (reads every file whenever something has changed)",
     )
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_a_glob(cls, value: str) -> str:
+        try:
+            glob_pattern(value)
+        except re.error as error:
+            raise ValueError(f"{value!r} is no pattern: {error}") from None
+        return value
 
     @field_validator("path")
     @classmethod
@@ -170,8 +179,11 @@ class FilesSensor(Sensor[FilesOptions]):
 
 
 def glob_pattern(glob: str) -> re.Pattern[str]:
-    """Compile a glob over paths: `*` and `?` stop at a slash, `**/` stands for any folders or none."""
-    parts = re.split(r"(\*\*/|\*|\?|\[[^\]]+\])", glob)
+    """Compile a glob over paths: `*` and `?` stop at a slash, `**/` stands for any folders or none.
+
+    `**` anywhere else stands for any text, slashes too. Raises re.error.
+    """
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", glob)
     return re.compile("".join(_translate(part) for part in parts))
 
 
@@ -179,12 +191,14 @@ def _translate(part: str) -> str:
     match part:
         case "**/":
             return "(?:[^/]+/)*"
+        case "**":
+            return "(?s:.*)"
         case "*":
             return "[^/]*"
         case "?":
             return "[^/]"
     if part.startswith("[") and part.endswith("]"):
-        inner = part[1:-1].replace("\\", "\\\\")
+        inner = part[1:-1].replace("\\", "\\\\").replace("[", "\\[")
         return f"[^/{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
     return re.escape(part)
 
@@ -243,7 +257,11 @@ def _nanoseconds(time: datetime) -> int:
 
 
 def _time(nanoseconds: int) -> datetime:
-    return datetime.fromtimestamp(nanoseconds // 1000 / 1_000_000, UTC)
+    """Return the moment; the last or first there is, for time stamps that no calendar has."""
+    try:
+        return datetime.fromtimestamp(nanoseconds // 1000 / 1_000_000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return (datetime.max if nanoseconds > 0 else datetime.min).replace(tzinfo=UTC)
 
 
 def _iso(nanoseconds: int) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sensors.base import Cursor, Existing, ExistingRule, SensorError, TickContext
+import sensors.files
+from sensors.base import Cursor, Existing, ExistingRule, OptionsError, SensorError, TickContext
 from sensors.event import Event
 from sensors.files import FilesSensor, glob_pattern
 
@@ -52,10 +53,31 @@ def inbox(tmp_path: Path) -> Path:
         ("[ab].csv", "b.csv", True),
         ("a+b(1).csv", "a+b(1).csv", True),
         ("a+b(1).csv", "aab1.csv", False),
+        ("2024/**", "2024/01/a.csv", True),
+        ("2024/**", "2023/a.csv", False),
+        ("**", "2024/01/a.csv", True),
+        ("[[]x", "[x", True),
     ],
 )
 def test_glob(glob: str, path: str, fits: bool) -> None:
     assert bool(glob_pattern(glob).fullmatch(path)) is fits
+
+
+def test_a_pattern_that_is_none_is_an_error_of_the_options() -> None:
+    with pytest.raises(OptionsError, match=r"'pattern': .*'\[z-a\]' is no pattern"):
+        FilesSensor.configure({"path": "inbox", "pattern": "[z-a]"})
+
+
+@pytest.mark.parametrize("stamp", [-(10**20), 10**21])
+def test_a_time_stamp_beyond_the_calendar_stops_no_tick(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, stamp: int
+) -> None:
+    found = sensors.files._Found("a.csv", 1, stamp, stamp, 1)
+    monkeypatch.setattr(FilesSensor, "_list", lambda sensor, folder: iter([found]))
+
+    (event,), _ = tick(inbox.parent)
+
+    assert event.time.year in (1, 9999)
 
 
 def test_event_tells_path_size_and_time(inbox: Path) -> None:
