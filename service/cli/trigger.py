@@ -49,7 +49,7 @@ def list_triggers(pipeline: str | None, projects: tuple[Path, ...], as_json: boo
     print_table(
         ("trigger", "type", "state", "fires"),
         [(_listed([one], default), one.type, _state(one), _fires(one)) for one in found],
-        empty="No pipeline has a trigger.",
+        empty="No pipeline has a trigger that works. `millrace check` reports those that are wrong.",
     )
 
 

@@ -222,6 +222,21 @@ def test_check_of_a_good_project_exits_with_0(millrace: Callable[..., Completed]
     assert "1 of 1 pipelines can run" in checked.stdout
 
 
+def test_check_tells_a_pipeline_with_a_wrong_trigger_from_one_that_cannot_run(lone: Path) -> None:
+    write_pipeline(
+        lone, "good", "from pipelines import data_loader\n\n@data_loader\ndef load(**_):\n    return 1\n"
+    )
+    (lone / "pipelines" / "good" / "triggers.yaml").write_text(
+        'triggers:\n- {name: t, type: schedule, cron: "99 * * * *"}\n'
+    )
+
+    checked = run_millrace("check", cwd=lone)
+
+    assert checked.returncode == 1
+    assert "pipelines/good/triggers.yaml:2" in checked.stdout
+    assert "1 of 1 pipelines can run" in checked.stdout
+
+
 def test_test_reports_tests_and_leaves_no_state(tmp_path: Path) -> None:
     run_millrace("init", "fresh", cwd=tmp_path)
 
