@@ -19,15 +19,24 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, TextIO
 
-MAX_BLOCK_CHARACTERS = 2_000_000  # kept of one block run; beyond that lines are only counted
-MAX_LINE_CHARACTERS = 16_000
 _CHUNK = 65_536
 _CHUNKS_AT_ONCE = 16
 
 Emit = Callable[[str | None, int, str, str], None]  # block, attempt, level, text
 
+
+@dataclass(frozen=True, slots=True)
+class LogCaps:
+    """How much log is kept, in characters: of one block run, beyond which is only counted, and of a line."""
+
+    block: int = 2_000_000
+    line: int = 16_000
+
+
+DEFAULT_CAPS = LogCaps()
 
 _current_log: ContextVar[BlockLog | None] = ContextVar("current_log", default=None)
 
@@ -35,14 +44,12 @@ _current_log: ContextVar[BlockLog | None] = ContextVar("current_log", default=No
 class BlockLog:
     """The log of one block run, with its caps. May be written by several threads."""
 
-    def __init__(
-        self, emit: Emit, block: str | None, attempt: int, capacity: int = MAX_BLOCK_CHARACTERS
-    ) -> None:
+    def __init__(self, emit: Emit, block: str | None, attempt: int, caps: LogCaps = DEFAULT_CAPS) -> None:
         self._emit = emit
         self._block = block
         self._attempt = attempt
-        self._left = capacity
-        self._capacity = capacity
+        self._left = caps.block
+        self._caps = caps
         self._dropped_lines = 0
         self._dropped_characters = 0
         self._partial: dict[str, str] = {}  # by level: what has no line end yet
@@ -60,7 +67,7 @@ class BlockLog:
                 self._line(level, line)
             # A progress bar overwrites its line for ever; only what it shows last counts.
             rest = rest.rpartition("\r")[2] if "\r" in rest[:-1] else rest
-            if len(rest) > MAX_LINE_CHARACTERS:
+            if len(rest) > self._caps.line:
                 self._line(level, rest)
             elif rest:
                 self._partial[level] = rest
@@ -87,8 +94,9 @@ class BlockLog:
         if self._left <= 0:
             self._drop(1, len(text))
             return
-        if len(text) > MAX_LINE_CHARACTERS:
-            text = f"{text[:MAX_LINE_CHARACTERS]}... ({len(text) - MAX_LINE_CHARACTERS} more characters)"
+        longest = self._caps.line
+        if len(text) > longest:
+            text = f"{text[:longest]}... ({len(text) - longest} more characters)"
         self._left -= len(text) + 1
         self._emit(self._block, self._attempt, level, _storable(text))
 
@@ -99,7 +107,7 @@ class BlockLog:
     def _dropped(self) -> str:
         return (
             f"{self._dropped_lines} more lines ({self._dropped_characters} characters) were not kept: "
-            f"a block run keeps {self._capacity} characters of log; write large output to a file"
+            f"a block run keeps {self._caps.block} characters of log; write large output to a file"
         )
 
 
@@ -114,9 +122,10 @@ class RunLogs:
     One at a time in a process, since the standard streams are the process's.
     """
 
-    def __init__(self, emit: Emit) -> None:
-        self._run_log = BlockLog(emit, None, 1)
+    def __init__(self, emit: Emit, caps: LogCaps = DEFAULT_CAPS) -> None:
+        self._run_log = BlockLog(emit, None, 1, caps)
         self._emit = emit
+        self._caps = caps
         self._running: list[BlockLog] = []
         self._lock = threading.Lock()
         self._descriptors: _Descriptors | None = None
@@ -140,7 +149,7 @@ class RunLogs:
     @contextmanager
     def of_block(self, block: str, attempt: int) -> Iterator[BlockLog]:
         """Send what this thread, and the threads it starts, write to the log of that block run."""
-        log = BlockLog(self._emit, block, attempt)
+        log = BlockLog(self._emit, block, attempt, self._caps)
         token = _current_log.set(log)
         with self._lock:
             self._running.append(log)

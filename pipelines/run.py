@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from pipelines.blocklogs import BlockLog, RunLogs
+from pipelines.blocklogs import DEFAULT_CAPS, BlockLog, LogCaps, RunLogs
 from pipelines.blockruns import BlockRunner
 from pipelines.blocks.chained_assignment import refused_chained_assignment
 from pipelines.blocks.python import input_of
@@ -44,13 +44,19 @@ def execute(
     crash: CrashPoints,
     clock: Clock,
     drain: threading.Event,
+    log_caps: LogCaps = DEFAULT_CAPS,
 ) -> RunResult:
-    """Run what is left of a run; return once nothing more can be done now and every report is committed.
+    """Run what is left of a run; return once nothing more can be done now and all of it is reported.
 
+    The last reports may still be on their way; whatever the caller reports next has to stand behind them.
     When `drain` is set nothing new starts, and the result is "stopped" unless the run had come to its end.
     The process's standard streams are captured meanwhile, so a process executes one run at a time.
     """
-    logs = RunLogs(lambda block, attempt, level, text: listener.log(block, attempt, level, text, clock()))
+
+    def log(block: str | None, attempt: int, level: str, text: str) -> None:
+        listener.log(block, attempt, level, text, clock())
+
+    logs = RunLogs(log, log_caps)
     blocks = BlockRunner(spec, profiles, crash)
     try:
         with logs.capturing(), refused_chained_assignment():
@@ -120,12 +126,17 @@ class _Walk:
                     node.state, node.attempt = State.RUNNING, node.attempt + 1
                     self._call_helpers(len(self._ready))
                     return node
-                if not self._running and not self._uncommitted:
+                if not self._running and not self._awaits_commits():
                     self._changed.notify_all()
                     return None
                 self._idle += 1
                 self._changed.wait(self._seconds_to_next_retry())
                 self._idle -= 1
+
+    def _awaits_commits(self) -> bool:
+        """Say whether a commit may still let a block start. The last blocks' own need not be waited for."""
+        open_states = (State.PENDING, State.WAITING)
+        return self._uncommitted > 0 and any(node.state in open_states for node in self._nodes.values())
 
     def _must_stop(self) -> bool:
         return self._drain.is_set() or self._lost is not None
@@ -251,7 +262,7 @@ class _Walk:
                 node.may_retry = True
             # A retry that is due later needs a thread that waits for it, while others may be busy for long.
             self._call_helpers(len(self._ready) + (report.state == State.WAITING))
-            if not self._running and not self._uncommitted:
+            if not self._running and not self._awaits_commits():
                 self._changed.notify_all()
 
     def _on_success_committed(self, node: Node, report: BlockReport) -> None:

@@ -139,11 +139,13 @@ class Settings(BaseSettings):
     )
 
     # caps and retention
-    block_log_bytes: int = Field(
-        default=2 * 1024 * 1024, ge=1024, description="Log text kept of one block run; the rest is counted."
+    block_log_characters: int = Field(
+        default=2_000_000,
+        ge=1000,
+        description="Characters of log kept of one block run; the rest is counted.",
     )
-    log_line_bytes: int = Field(
-        default=16 * 1024, ge=256, description="Longest log line; longer ones are cut."
+    log_line_characters: int = Field(
+        default=16_000, ge=250, le=100_000, description="Characters of a log line; longer ones are cut."
     )
     run_log_lines: int = Field(default=50_000, ge=100, description="Log lines kept of one run.")
     payload_days: Days = Field(default=30, description="Days after which the data of an event is deleted.")

@@ -9,6 +9,8 @@ from pipelines.errors import BlockCodeError, MillraceError
 
 _OUR_CODE = Path(__file__).resolve().parents[1]
 
+MAX_MESSAGE_CHARACTERS = 10_000
+
 _CHAINED_ASSIGNMENT = (
     "this assigns to a copy and changes nothing (chained assignment, which pandas ignores since version 3); "
     "write df['a'] = df['a'].fillna(0) instead of df['a'].fillna(0, inplace=True), and "
@@ -19,10 +21,16 @@ _CHAINED_ASSIGNMENT = (
 def describe(error: BaseException, root: Path) -> str:
     """Return one sentence: the file and line of the user's code, the exception and its message."""
     if isinstance(error, BlockCodeError):
-        return str(error)  # these say themselves where
-    message = _message(error)
+        return _cut(str(error))  # these say themselves where
+    message = _cut(_message(error))
     where = _place(error, root)
     return f"{where}: {message}" if where else message
+
+
+def _cut(text: str) -> str:
+    """Keep what a person reads: exceptions may hold a whole table in their message."""
+    more = len(text) - MAX_MESSAGE_CHARACTERS
+    return f"{text[:MAX_MESSAGE_CHARACTERS]}... ({more} more characters)" if more > 0 else text
 
 
 def user_traceback(error: BaseException, root: Path) -> str:

@@ -23,6 +23,7 @@ import pyarrow
 import pyarrow.dataset
 import pyarrow.parquet  # noqa: F401 - the same
 
+from pipelines.blocklogs import LogCaps
 from pipelines.blocks.python import add_project_to_path, restored_process
 from pipelines.checkpoints import Checkpoints
 from pipelines.crash import CrashPoints
@@ -42,6 +43,7 @@ from service.executors.modules import LoadedModules
 
 BEAT_SECONDS = 0.25
 LOG_BATCH_LINES = 500
+LOG_BATCH_CHARACTERS = 1_000_000  # far below what a message may have, also where JSON needs six for one
 
 
 class ChannelListener:
@@ -52,6 +54,7 @@ class ChannelListener:
         self._pipeline = pipeline
         self._waiting: dict[str, Future[None]] = {}
         self._lines: list[dict[str, Any]] = []
+        self._characters = 0
         self._lock = threading.Lock()
 
     def block_started(self, block: str, attempt: int, at: datetime) -> None:
@@ -94,13 +97,14 @@ class ChannelListener:
         line = {"block": block, "attempt": attempt, "level": level, "text": text, "at": at.isoformat()}
         with self._lock:
             self._lines.append(line)
-            full = len(self._lines) >= LOG_BATCH_LINES
+            self._characters += len(text)
+            full = len(self._lines) >= LOG_BATCH_LINES or self._characters >= LOG_BATCH_CHARACTERS
         if full:
             self.flush()
 
     def flush(self) -> None:
         with self._lock:
-            lines, self._lines = self._lines, []
+            lines, self._lines, self._characters = self._lines, [], 0
             if lines:  # sent under the lock, so that batches keep their order
                 self._channel.send({"type": "logs", "lines": lines})
 
@@ -124,6 +128,7 @@ class Host:
         self._lease_until = float("inf")
         self._crash = CrashPoints(hello["crash_at"])
         self._checkpoints = Checkpoints(Path(hello["checkpoints"]), crash=self._crash)
+        self._log_caps = LogCaps(hello["block_log_characters"], hello["log_line_characters"])
         self._secrets = Secrets(Path(hello["secrets"]), os.environ)
         self._pipelines: dict[str, Pipeline] = {}
         self._modules = LoadedModules()
@@ -220,6 +225,7 @@ class Host:
                     crash=self._crash,
                     clock=utc_now,
                     drain=self._drain,
+                    log_caps=self._log_caps,
                 )
         finally:
             for process in end_children():

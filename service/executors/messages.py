@@ -17,8 +17,8 @@ def hello_of(settings: Settings) -> dict[str, Any]:
         "lease_seconds": settings.lease_seconds,
         "runs_per_process": settings.runs_per_process,
         "memory_mb": settings.block_memory_mb,
-        "block_log_bytes": settings.block_log_bytes,
-        "log_line_bytes": settings.log_line_bytes,
+        "block_log_characters": settings.block_log_characters,
+        "log_line_characters": settings.log_line_characters,
         "crash_at": settings.crash_at,
     }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.blocklogs import MAX_BLOCK_CHARACTERS, MAX_LINE_CHARACTERS, BlockLog
+from pipelines.blocklogs import DEFAULT_CAPS, BlockLog, LogCaps
 from pipelines.run import BlockReport
 from tests.pipelines.running import Bench, python
 
@@ -132,7 +132,7 @@ def test_a_hundred_megabytes_neither_fill_the_memory_nor_stall(bench: Bench) -> 
 
     kept = sum(len(line) for _, _, line in bench.listener.lines)
     assert result.state == "succeeded"
-    assert kept <= MAX_BLOCK_CHARACTERS + 1000
+    assert kept <= DEFAULT_CAPS.block + 1000
     assert peak < 20_000_000
     assert time.monotonic() - began < 20
     assert "more lines" in bench.listener.lines[-1][2]
@@ -141,17 +141,17 @@ def test_a_hundred_megabytes_neither_fill_the_memory_nor_stall(bench: Bench) -> 
 def test_a_child_that_floods_its_output_is_bounded_too(bench: Bench) -> None:
     bench.run(python("a", loader("import os", "os.system('yes | head -c 20000000')")))
 
-    assert sum(len(line) for _, _, line in bench.listener.lines) <= MAX_BLOCK_CHARACTERS + 1000
+    assert sum(len(line) for _, _, line in bench.listener.lines) <= DEFAULT_CAPS.block + 1000
     assert "were not kept" in bench.listener.text_of("a")
 
 
-def collected(capacity: int = MAX_BLOCK_CHARACTERS) -> tuple[BlockLog, list[str]]:
+def collected(caps: LogCaps = DEFAULT_CAPS) -> tuple[BlockLog, list[str]]:
     lines: list[str] = []
-    return BlockLog(lambda block, attempt, level, text: lines.append(text), "a", 1, capacity), lines
+    return BlockLog(lambda block, attempt, level, text: lines.append(text), "a", 1, caps), lines
 
 
 def test_one_huge_print_is_cut() -> None:
-    log, lines = collected(capacity=100)
+    log, lines = collected(LogCaps(block=100))
 
     log.write("info", "x\n" * 1000)
     log.close()
@@ -164,11 +164,11 @@ def test_one_huge_print_is_cut() -> None:
 
 
 def test_a_long_line_is_cut_and_says_so() -> None:
-    log, lines = collected()
+    log, lines = collected(LogCaps(line=20))
 
-    log.message("info", "x" * (MAX_LINE_CHARACTERS + 5))
+    log.message("info", "x" * 25)
 
-    assert lines == ["x" * MAX_LINE_CHARACTERS + "... (5 more characters)"]
+    assert lines == ["x" * 20 + "... (5 more characters)"]
 
 
 def test_characters_that_no_store_takes_are_replaced() -> None:

@@ -16,7 +16,7 @@ import pytest
 from service.launch import launch
 from service.runtime import Runtime, build_runtime
 from service.settings import Settings
-from service.store import runs
+from service.store import logs, runs
 from service.store.session import Commit
 from service.store.values import BlockState, Run, RunState
 from service.worker import Worker
@@ -315,6 +315,34 @@ def test_a_stopped_process_does_not_keep_the_engine_from_its_other_runs(bench: B
 
     assert run.state is RunState.SUCCEEDED
     assert bench.journal() == ["first"]
+
+
+def test_the_settings_bound_what_a_block_may_log(bench: Bench) -> None:
+    talks = "@custom\ndef talks(*args, **kwargs):\n    print('x' * 300)\n    print('y' * 2000)\n"
+    bench.pipeline("talks", BlockFile("talks", talks))
+    bench.start(log_line_characters=250, block_log_characters=1000)
+    assert bench.runtime is not None
+
+    run = bench.finished(bench.launch("talks"))
+
+    with bench.runtime.database.read() as connection:
+        lines = [line.text for line in logs.read(connection, run.id)]
+    assert lines[0] == "x" * 250 + "... (50 more characters)"
+    assert "a block run keeps 1000 characters of log" in lines[-1]
+
+
+def test_an_exception_that_holds_a_table_fails_its_block_as_any_other(bench: Bench) -> None:
+    bench.pipeline(
+        "huge",
+        BlockFile("huge", "@custom\ndef huge(*args, **kwargs):\n    raise ValueError('x' * 80_000_000)\n"),
+    )
+    bench.start()
+
+    run = bench.finished(bench.launch("huge"))
+
+    assert run.state is RunState.FAILED
+    assert len(run.blocks[0].error or "") < 20_000
+    assert "more characters" in (run.blocks[0].error or "")
 
 
 def _of_attempt(run: Run, attempt: int) -> Run | None:
