@@ -22,7 +22,7 @@ def coerce(value: Any, kind: InputType) -> Any:
     wanted, convert = _KINDS[kind]
     try:
         return convert(value)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise ValueProblem(f"{wanted}, not {_shown(value)}") from error
 
 
@@ -51,11 +51,12 @@ def _string(value: Any) -> str:
 
 
 def _integer(value: Any) -> int:
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise TypeError
-    if isinstance(value, str) and len(value) > 100:
+    if isinstance(value, bool) or (isinstance(value, str) and len(value) > 100):
         raise ValueError
-    return int(value)
+    number = int(value)
+    if not isinstance(value, str) and number != value:
+        raise ValueError
+    return number
 
 
 def _number(value: Any) -> float | int:
@@ -99,17 +100,24 @@ def _datetime(value: Any) -> datetime:
 
 
 def _object(value: Any) -> dict[str, Any]:
-    found = json.loads(value) if isinstance(value, str) else value
+    found = _json(value) if isinstance(value, str) else value
     if not isinstance(found, Mapping):
         raise TypeError
     return dict(found)
 
 
 def _list(value: Any) -> list[Any]:
-    found = json.loads(value) if isinstance(value, str) else value
+    found = _json(value) if isinstance(value, str) else value
     if not isinstance(found, (list, tuple)):
         raise TypeError
     return list(found)
+
+
+def _json(text: str) -> Any:
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
 
 
 _KINDS: Mapping[InputType, tuple[str, Callable[[Any], Any]]] = {

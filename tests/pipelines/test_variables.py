@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -67,6 +68,10 @@ def test_typed_input_is_stored_as_json_and_seen_as_python(
         (InputType.DATETIME, "yesterday"),
         (InputType.OBJECT, "[1]"),
         (InputType.LIST, "{"),
+        (InputType.LIST, "[" * 200_000),
+        (InputType.OBJECT, '{"a": NaN}'),
+        (InputType.INTEGER, Decimal("1.5")),
+        (InputType.INTEGER, float("inf")),
     ],
 )
 def test_wrong_value_is_refused(kind: InputType, given: Any) -> None:
