@@ -64,6 +64,12 @@ def _lint_python(block: Block, text: str, findings: Findings) -> None:
             1,
             f"block '{block.name}': no function is decorated with @{decorator}; put it above the one to run",
         )
+    for line, module in _imports_of_mage(tree):
+        findings.warning(
+            line,
+            f"block '{block.name}': {module} is not there unless Mage is installed beside Millrace; "
+            f"write `from pipelines.io import ...` and the like in its place",
+        )
     for line, message in chained_assignments(tree):
         findings.warning(line, f"block '{block.name}': {message}")
 
@@ -84,14 +90,43 @@ def _syntax_sentence(block: Block, text: str, error: SyntaxError) -> str:
 
 
 def _decorators(tree: ast.Module) -> Iterator[str]:
+    names = {
+        alias.asname: alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             for decorator in node.decorator_list:
                 called = decorator.func if isinstance(decorator, ast.Call) else decorator
                 if isinstance(called, ast.Name):
-                    yield called.id
+                    yield names.get(called.id, called.id)
                 elif isinstance(called, ast.Attribute):
                     yield called.attr
+
+
+def _imports_of_mage(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield (line, module) of the imports that would be executed: guarded ones of decorators are not."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and _asks_for_globals(node.test):
+            continue
+        if isinstance(node, ast.ImportFrom):
+            yield from ((node.lineno, name) for name in (node.module or "",) if _is_mages(name))
+        elif isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names if _is_mages(alias.name))
+        waiting.extend(ast.iter_child_nodes(node))
+
+
+def _asks_for_globals(test: ast.expr) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == "globals" for node in ast.walk(test))
+
+
+def _is_mages(module: str) -> bool:
+    return module.split(".")[0] == "mage_ai"
 
 
 def chained_assignments(tree: ast.Module) -> Iterator[tuple[int, str]]:

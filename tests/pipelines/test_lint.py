@@ -43,6 +43,31 @@ def test_decorator_is_found_in_every_spelling(decorator: str) -> None:
     assert lint(f"@{decorator}\ndef load(): pass\n") == []
 
 
+def test_a_very_long_expression_is_no_trouble() -> None:
+    total = " + ".join(["1"] * 800)
+
+    assert lint(f"@data_loader\ndef load(): return {total}\n") == []
+
+
+def test_decorator_is_found_under_another_name() -> None:
+    assert lint("from pipelines import data_loader as loader\n@loader\ndef load(): pass\n") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from mage_ai.io.file import FileIO",
+        "import mage_ai.io.config as c",
+        "if True: from mage_ai import io",
+    ],
+)
+def test_imports_of_mage_are_warned_of(line: str) -> None:
+    (problem,) = lint(f"{MAGE_LOADER}\n{line}\n")
+
+    assert (problem.severity, problem.line) == (Severity.WARNING, 16)
+    assert "pipelines.io" in problem.message
+
+
 def test_invalid_escape_in_a_block_is_no_warning_of_ours() -> None:
     assert lint("@data_loader\ndef load(): return '\\d'\n") == []
 
