@@ -1,4 +1,4 @@
-"""What `run` and `runs watch` print without a terminal: a line per change, in the order in which things happen."""
+"""What `run` and `runs watch` print without a terminal: a line per change, in the order of time."""
 
 from __future__ import annotations
 
