@@ -68,6 +68,7 @@ class Project:
         self.root = root.resolve()
         self._folder = Folder(self.root)
         self._state = self._read(None)
+        self._name = re.sub(r"\W", "_", self._state.own.settings.name or self.root.name).lower()
 
     @classmethod
     def load(cls, root: Path) -> Project:
@@ -75,8 +76,11 @@ class Project:
 
     @property
     def name(self) -> str:
-        """The `name` in `metadata.yaml`, else the folder's; cleaned as Mage does it."""
-        return re.sub(r"\W", "_", self._state.own.settings.name or self.root.name).lower()
+        """The `name` in `metadata.yaml`, else the folder's; cleaned as Mage does it.
+
+        As it was at first: all that is known of a project is known by its name, so a new one takes a restart.
+        """
+        return self._name
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -97,6 +101,12 @@ class Project:
         Raises KeyError when there is no such pipeline.
         """
         return self._state.sources[name]
+
+    def pinned(self, name: str) -> tuple[Pipeline, Mapping[str, str]] | None:
+        """Return `pipelines[name]` and `sources_of(name)` of one and the same moment; None without it."""
+        state = self._state
+        pipeline = state.pipelines.get(name)
+        return None if pipeline is None else (pipeline, state.sources[name])
 
     def refresh(self) -> bool:
         """Read again what changed on disk. Return whether anything is different now."""

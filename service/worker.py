@@ -141,14 +141,13 @@ class Worker:
 
     def _pin(self, run: Run) -> Pin | str:
         """Return the run's pipeline as it is now, or a sentence that says why it cannot run."""
-        project = self._runtime.projects.get(run.project)
-        pipeline = project.pipelines.get(run.pipeline)
-        if pipeline is None:
+        pinned = self._runtime.projects.get(run.project).pinned(run.pipeline)
+        if pinned is None:
             return (
                 f"Project '{run.project}' has no pipeline '{run.pipeline}' that can run. "
                 "`millrace check` says what is wrong with it; then retry the run."
             )
-        sources = project.sources_of(run.pipeline)
+        pipeline, sources = pinned
         blocks = tuple((block.name, str(block.type)) for block in pipeline.blocks)
         return Pin(content_hash(sources), sources, blocks)
 

@@ -111,3 +111,17 @@ def test_watch_outlives_an_error_of_whom_it_tells(tmp_path: Path) -> None:
         assert told_twice.wait(10)
     finally:
         watch.stop()
+
+
+def test_a_project_keeps_its_name_until_the_service_starts_again(tmp_path: Path) -> None:
+    """Its events and runs are known by it, and so are the addresses of its webhooks."""
+    root = make_project(tmp_path / "shop", "daily")
+    projects = Projects([root])
+    name = projects.default.name
+
+    (root / "metadata.yaml").write_text("name: market\n")
+    assert projects.refresh()
+
+    assert projects.get(name) is projects.default
+    assert projects.default.name == name
+    assert Projects([root]).default.name == "market"
