@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -70,12 +70,15 @@ def read_blocks(pipeline: Section, sources: Sources, retry: RetryPolicy) -> tupl
     declared = list(_declared(pipeline))
     runnable = {item.name: item for item in declared if item.type not in _IGNORED_TYPES}
     ignored = {item.name for item in declared} - set(runnable)
-    blocks = [
-        block
+    upstream = {name: _upstream(item.section, runnable, ignored) for name, item in runnable.items()}
+    blocks = {
+        item.name: block
         for item in runnable.values()
-        if (block := _block(item, runnable, ignored, sources, retry)) is not None
-    ]
-    return _in_order(blocks, pipeline)
+        if (block := _block(item, upstream[item.name], runnable, sources, retry)) is not None
+    }
+    lines = {name: item.section.line() for name, item in runnable.items()}
+    order = _in_order(upstream, lines, pipeline)
+    return tuple(blocks[name] for name in order if name in blocks)
 
 
 def _declared(pipeline: Section) -> Iterator[_Declared]:
@@ -104,14 +107,13 @@ def _declared(pipeline: Section) -> Iterator[_Declared]:
 
 def _block(
     item: _Declared,
+    upstream: tuple[str, ...],
     siblings: Mapping[str, _Declared],
-    ignored: set[str],
     sources: Sources,
     retry: RetryPolicy,
 ) -> Block | None:
     section = item.section
     configuration = section.mapping("configuration")
-    upstream = _upstream(section, siblings, ignored)
     policy = read_retry(section, retry)
     timeout, memory = section.seconds("timeout"), section.megabytes("memory")
     checkpoint = section.boolean("checkpoint", default=True)
@@ -245,32 +247,32 @@ def _places(path: str, section: Section) -> Iterator[str]:
 # --- the order ---------------------------------------------------------------------------------------
 
 
-def _in_order(blocks: Sequence[Block], pipeline: Section) -> tuple[Block, ...]:
+def _in_order(
+    upstream: Mapping[str, Sequence[str]], lines: Mapping[str, int], pipeline: Section
+) -> Sequence[str]:
     """Sort upstream before downstream, ties in the order of the file. A cycle is reported once."""
-    names = {block.name for block in blocks}
-    # A block with a problem of its own is not here; its absence must not look like a cycle.
-    waiting = [replace(block, upstream=tuple(up for up in block.upstream if up in names)) for block in blocks]
-    done: dict[str, Block] = {}
+    waiting: list[str] = list(upstream)
+    done: dict[str, None] = {}  # in the order they were taken
     while waiting:
-        ready = next((block for block in waiting if all(up in done for up in block.upstream)), None)
+        ready = next((name for name in waiting if all(up in done for up in upstream[name])), None)
         if ready is None:
-            _report_cycle(waiting, set(done), pipeline)
-            return tuple(blocks)
-        done[ready.name] = ready
+            _report_cycle({name: upstream[name] for name in waiting}, lines, pipeline)
+            return list(upstream)
+        done[ready] = None
         waiting.remove(ready)
-    return tuple(done.values())
+    return list(done)
 
 
-def _report_cycle(waiting: Sequence[Block], done: set[str], pipeline: Section) -> None:
-    upstream = {block.name: next(up for up in block.upstream if up not in done) for block in waiting}
-    path = [waiting[0].name]
+def _report_cycle(waiting: Mapping[str, Sequence[str]], lines: Mapping[str, int], pipeline: Section) -> None:
+    """Say which blocks run in a circle; every one of `waiting` is in one or behind one."""
+    upstream = {name: next(up for up in ups if up in waiting) for name, ups in waiting.items()}
+    path = [next(iter(waiting))]
     while upstream[path[-1]] not in path:
         path.append(upstream[path[-1]])
     cycle = path[path.index(upstream[path[-1]]) :]
-    first = min((block for block in waiting if block.name in cycle), key=lambda block: block.line)
-    start = cycle.index(first.name)
-    around = [*cycle[start:], *cycle[:start], first.name]
+    start = min(range(len(cycle)), key=lambda place: lines[cycle[place]])
+    around = [*cycle[start:], *cycle[:start], cycle[start]]
     pipeline.findings.error(
-        first.line,
+        lines[cycle[start]],
         f"the blocks run in a circle: {' <- '.join(around)}; take one of these upstream_blocks away",
     )

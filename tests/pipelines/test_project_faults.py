@@ -102,6 +102,20 @@ def test_cycle_names_its_blocks(folder: ProjectFolder) -> None:
     assert "clean <- out <- clean" in message
 
 
+def test_cycle_through_a_block_without_code_is_told_beside_the_missing_file(folder: ProjectFolder) -> None:
+    folder.pipeline(
+        "cycle",
+        "blocks:\n- {name: load, type: data_loader, upstream_blocks: [lost]}\n"
+        "- {name: lost, type: transformer, upstream_blocks: [load]}\n",
+    )
+
+    told = errors(folder.load())
+
+    assert [line for line, _ in told] == [2, 3]
+    assert "load <- lost <- load" in told[0][1]
+    assert "its code is missing" in told[1][1]
+
+
 @pytest.mark.parametrize(
     ("block", "sentence"),
     [
