@@ -78,6 +78,7 @@ class ActiveRun:
         self._lock = threading.RLock()
         self._process: Process | None = None
         self._running: dict[str, RunningBlock] = {}
+        self._held: list[Report] = []
         self._timeout_seconds: float | None = None  # of the pipeline
         self._ending: Ending | None = None
         self._ended = False
@@ -119,7 +120,7 @@ class ActiveRun:
                 case "ended":
                     self._block_ended(message)
                 case "logs":
-                    self._report(
+                    self._report_later(
                         LogLines(self.id, self.claim, tuple(_log_line(line) for line in message["lines"]))
                     )
                 case "result":
@@ -179,6 +180,7 @@ class ActiveRun:
         with self._lock:
             if self._ended or self._process is None:
                 return
+            self._report_held()
             now = time.monotonic()
             if self._ending is None:
                 self._ending = self._reached_limit(self._process, now)
@@ -216,7 +218,7 @@ class ActiveRun:
             retry_seconds=message["retry_seconds"],
         )
         at = datetime.fromisoformat(message["at"])
-        self._report(BlockStarted(self.id, self.claim, name, message["attempt"], at))
+        self._report_later(BlockStarted(self.id, self.claim, name, message["attempt"], at))
 
     def _block_ended(self, message: Message) -> None:
         name = message["block"]
@@ -267,7 +269,20 @@ class ActiveRun:
         self._process = None  # it may have another run soon, and that one must not hear of this one's lease
         self._on_end(self)
 
+    def _report_later(self, report: Report) -> None:
+        """Report what nobody waits for with the next report, or the next check: it needs no commit."""
+        self._held.append(report)
+
+    def _report_held(self) -> None:
+        held, self._held = self._held, []
+        for report in held:
+            self._submit(report)
+
     def _report(self, report: Report) -> Future[bool]:
+        self._report_held()
+        return self._submit(report)
+
+    def _submit(self, report: Report) -> Future[bool]:
         try:
             return self._reports.submit(report)
         except (QueueFull, Closed) as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,7 +15,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from service.errors import CommitUnknown, StoreUnavailable, UnsupportedStore
 from service.store.columns import from_micros
@@ -27,6 +30,7 @@ __all__ = ["ALL_CRASH_POINTS", "Commit", "Database", "Transaction"]
 Result = TypeVar("Result")
 CrashPoint = Callable[[str], None]
 
+REST_SECONDS = 1.0
 MAX_RACES = 8  # how often a transaction that lost a race is begun again
 NOTIFY_CHANNEL = "millrace"
 _NOTIFY = text("SELECT pg_notify(:channel, topic) FROM unnest(CAST(:topics AS text[])) AS topic")
@@ -190,16 +194,35 @@ def _normalised(url: str) -> URL:
 
 
 def _postgres_engine(url: URL) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url,
         hide_parameters=True,  # payloads and tokens do not belong into messages
-        pool_pre_ping=True,
         pool_size=5,
         max_overflow=30,
         pool_timeout=10,
         executemany_mode="values_plus_batch",  # one round trip for a hundred UPDATEs, not a hundred
         connect_args={"connect_timeout": 5, "application_name": "millrace", "keepalives_idle": 30},
     )
+    _ping_after_rest(engine)
+    return engine
+
+
+def _ping_after_rest(engine: Engine) -> None:
+    """Ask a connection that rested whether it still lives. Asking at every use would cost a round trip."""
+
+    def rest(_driver: Any, record: ConnectionPoolEntry) -> None:
+        record.info["rests_since"] = time.monotonic()
+
+    def wake(driver: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if time.monotonic() - record.info.get("rests_since", math.inf) < REST_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(driver)
+        except Exception as error:
+            raise DisconnectionError("the connection did not outlive its rest") from error
+
+    event.listen(engine, "checkin", rest)
+    event.listen(engine, "checkout", wake)
 
 
 def _sqlite_engine(url: URL) -> Engine:

@@ -134,7 +134,7 @@ def test_an_exporter_waits_until_its_input_is_committed(bench: Bench) -> None:
         bench.run(python("a", FRAME), python("b", PASS_ON, "a"), python("c", EXPORT, "b")).state
         == "succeeded"
     )
-    assert committed == ["a", "b", "c"]
+    assert committed[:2] == ["a", "b"]  # nobody waits for the last one
 
 
 MUTATIONS = {
