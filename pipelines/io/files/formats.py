@@ -167,7 +167,9 @@ class _openpyxl_named:  # noqa: N801 - reads as a verb phrase in `with`
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ImportError):
-            raise ConnectorError("Excel files need openpyxl, which is not installed: pip install openpyxl") from error
+            raise ConnectorError(
+                "Excel files need openpyxl, which is not installed: pip install openpyxl"
+            ) from error
 
 
 FORMATS = {
