@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,11 +16,13 @@ import structlog
 from service.errors import MillraceServiceError
 from service.runtime import Runtime
 from service.settings import Settings
-from service.store.prune import BATCH, Pruned, Retention, checkpoints_deleted, prune
+from service.store.ids import new_id
+from service.store.prune import BATCH, Pruned, Retention, prune
 from service.store.session import Commit
 
 logger = structlog.get_logger(__name__)
 
+SET_ASIDE = ".deleted"
 PAUSE_SECONDS = 0.05  # between two batches, in which others get their turn to write
 
 
@@ -46,6 +50,7 @@ class Maintenance:
         total = 0
         while not self._stopping.is_set():
             pruned = self._prune_batch()
+            delete_set_aside(self._runtime.settings.checkpoints)
             if pruned.is_done:
                 break
             total += pruned.rows
@@ -53,13 +58,10 @@ class Maintenance:
         return total
 
     def _prune_batch(self) -> Pruned:
-        database = self._runtime.database
-        pruned = database.write(Commit.PRUNE, lambda tx: prune(tx, self._retention, batch=self._batch))
-        if pruned.run_ids:
-            # The rows no longer name the files when those go: a resume never looks for what is not there.
-            delete_checkpoints(self._runtime.settings.checkpoints, pruned.run_ids)
-            database.write(Commit.PRUNE, lambda tx: checkpoints_deleted(tx, pruned.run_ids))
-        return pruned
+        move = partial(set_aside, self._runtime.settings.checkpoints)
+        return self._runtime.database.write(
+            Commit.PRUNE, lambda tx: prune(tx, self._retention, set_aside=move, batch=self._batch)
+        )
 
     def _prune_on(self) -> None:
         while not self._stopping.wait(self._runtime.settings.prune_seconds):
@@ -86,12 +88,26 @@ def retention_of(settings: Settings) -> Retention:
     )
 
 
-def delete_checkpoints(folder: Path, run_ids: Sequence[str]) -> None:
-    """Delete the checkpoint files of these runs. What is gone already is fine.
+def set_aside(checkpoints: Path, run_ids: Sequence[str]) -> None:
+    """Move the checkpoints of these runs to where `delete_set_aside` finds them. What is gone is fine.
 
     The layout is that of `pipelines.checkpoints`, which is not imported: it would bring pandas in.
     """
     for run_id in run_ids:
         if not run_id.strip("."):
             continue  # dots are the one thing that quoting leaves, and they lead out of the folder
-        shutil.rmtree(folder / quote(run_id, safe=""), ignore_errors=True)
+        folder = checkpoints / quote(run_id, safe="")
+        try:
+            (checkpoints / SET_ASIDE).mkdir(exist_ok=True)
+            folder.rename(checkpoints / SET_ASIDE / new_id())
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            logger.warning("could not delete checkpoints", folder=str(folder), error=str(error))
+
+
+def delete_set_aside(checkpoints: Path) -> None:
+    """Delete what was set aside, also what an engine left that died before it could."""
+    with suppress(FileNotFoundError):
+        for folder in list((checkpoints / SET_ASIDE).iterdir()):
+            shutil.rmtree(folder, ignore_errors=True)

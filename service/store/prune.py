@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -25,15 +25,15 @@ from service.store.tables import (
     sensor_ticks,
     ticks,
 )
-from service.store.values import Outcome, RunState
+from service.store.values import Outcome
 
 BATCH = 500  # rows of one kind
+SetAside = Callable[[Sequence[str]], None]
 UNUSED_PIN_AGE = timedelta(hours=1)
 
 _BEFORE: Any = bindparam("before")
 _MOST: Any = bindparam("most")
 _IDS: Any = bindparam("ids", expanding=True)
-_FINAL = [state for state in RunState if state.is_final]
 
 _OLD_PAYLOADS = (
     select(events.c.id)
@@ -94,6 +94,7 @@ _OLD_CHECKPOINTS = (
     .where(runs.c.finished_at < _BEFORE, runs.c.checkpoints_deleted.is_(False))
     .order_by(runs.c.finished_at)
     .limit(_MOST)
+    .with_for_update(skip_locked=True)  # a retry of such a run comes before all this, or after it
 )
 # Volatile, so that a retry runs the block again and does not look for what is gone.
 _DROP_CHECKPOINTS = (
@@ -101,7 +102,7 @@ _DROP_CHECKPOINTS = (
     .where(block_runs.c.run_id.in_(_IDS), block_runs.c.checkpoint.is_not(None))
     .values(checkpoint=None, volatile=True)
 )
-_DELETED = update(runs).where(runs.c.id.in_(_IDS), runs.c.state.in_(_FINAL)).values(checkpoints_deleted=True)
+_DELETED = update(runs).where(runs.c.id.in_(_IDS)).values(checkpoints_deleted=True)
 
 _OLD_RUNS = (
     select(runs.c.id)
@@ -176,18 +177,23 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What one batch did. `run_ids`: their checkpoint files may go; tell with `checkpoints_deleted`."""
+    """What one batch did."""
 
     rows: int
-    run_ids: tuple[str, ...]
+    checkpoints: int  # runs whose checkpoints went
 
     @property
     def is_done(self) -> bool:
-        return not self.rows and not self.run_ids
+        return not self.rows and not self.checkpoints
 
 
-def prune(tx: Transaction, retention: Retention, *, batch: int = BATCH) -> Pruned:
-    """Delete one batch of every kind; to be called until it is done. What is open is never touched."""
+def prune(tx: Transaction, retention: Retention, *, set_aside: SetAside, batch: int = BATCH) -> Pruned:
+    """Delete one batch of every kind; to be called until it is done. What is open is never touched.
+
+    `set_aside` is handed the ids of runs whose checkpoint files must be out of the way when the transaction
+    ends: whoever retries such a run afterwards makes new ones in the same place. It has to be quick, and may
+    be called twice.
+    """
     old = _Ages(tx, batch)
     rows = (
         _delete(tx, old.ids(_OLD_PAYLOADS, retention.payloads), _EMPTY)
@@ -201,14 +207,9 @@ def prune(tx: Transaction, retention: Retention, *, batch: int = BATCH) -> Prune
         + _delete_unused(tx, old.ids(_UNUSED_LIMITS, timedelta()), _DELETE_LIMITS)
     )
     run_ids = old.ids(_OLD_CHECKPOINTS, retention.checkpoints)
-    _delete(tx, run_ids, _DROP_CHECKPOINTS)
-    return Pruned(rows, tuple(run_ids))
-
-
-def checkpoints_deleted(tx: Transaction, run_ids: Sequence[str]) -> None:
-    """Note that the checkpoint files of these runs are gone. Until then `prune` names them again."""
     if run_ids:
-        tx.connection.execute(_DELETED, {"ids": list(run_ids)})
+        set_aside(run_ids)
+    return Pruned(rows, _delete(tx, run_ids, _DROP_CHECKPOINTS, _DELETED))
 
 
 class _Ages:

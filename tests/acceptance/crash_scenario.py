@@ -54,7 +54,9 @@ def main() -> None:
         lambda tx: refused.record(tx, [refused.NewRefusal(MOMENT, "webhook:p/t", "bad signature")]),
     )
     execute_all(database)
-    database.write(Commit.PRUNE, lambda tx: prune.prune(tx, prune.Retention()))
+    database.write(
+        Commit.PRUNE, lambda tx: prune.prune(tx, prune.Retention(), set_aside=lambda run_ids: None)
+    )
     sys.stdout.write(json.dumps(summary(database)))
 
 

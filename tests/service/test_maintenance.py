@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from service.clock import utc_now
-from service.maintenance import Maintenance, delete_checkpoints
+from service.maintenance import Maintenance, delete_set_aside, set_aside
 from service.runtime import Runtime, build_runtime
 from service.settings import Settings
 from service.store import runs
@@ -99,6 +99,28 @@ def test_run_id_never_leads_out_of_the_folder(tmp_path: Path) -> None:
     outside.mkdir()
     (tmp_path / "checkpoints").mkdir()
 
-    delete_checkpoints(tmp_path / "checkpoints", ["../outside", "..", ".", ""])
+    set_aside(tmp_path / "checkpoints", ["../outside", "..", ".", ""])
 
     assert outside.exists()
+
+
+def test_what_a_retried_run_stores_anew_is_not_deleted(runtime: Runtime) -> None:
+    """Files are deleted after the transaction; by then somebody may have retried the run."""
+    old = finished_run(runtime, days_ago=1.5)
+    set_aside(runtime.settings.checkpoints, [old.name])
+    old.mkdir()
+    (old / "load.2.arrow").write_text("new")
+
+    delete_set_aside(runtime.settings.checkpoints)
+
+    assert [file.name for file in old.iterdir()] == ["load.2.arrow"]
+    assert list((runtime.settings.checkpoints / ".deleted").iterdir()) == []
+
+
+def test_what_a_dead_engine_had_set_aside_is_deleted(runtime: Runtime) -> None:
+    old = finished_run(runtime, days_ago=0.5)
+    set_aside(runtime.settings.checkpoints, [old.name])
+
+    Maintenance(runtime).prune()
+
+    assert list((runtime.settings.checkpoints / ".deleted").iterdir()) == []

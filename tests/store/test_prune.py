@@ -29,7 +29,9 @@ KEEP_ALL = Retention(NEVER, NEVER, NEVER, NEVER, NEVER, NEVER)
 
 
 def pruned(database: Database, retention: Retention, *, batch: int = 100) -> Pruned:
-    return database.write(Commit.PRUNE, lambda tx: prune.prune(tx, retention, batch=batch))
+    return database.write(
+        Commit.PRUNE, lambda tx: prune.prune(tx, retention, set_aside=lambda run_ids: None, batch=batch)
+    )
 
 
 def finished(database: Database) -> str:
@@ -101,15 +103,26 @@ def test_logs_of_finished_runs_go_and_those_of_open_runs_stay(database: Database
         assert len(logs.read(connection, opened.run.id)) == 1
 
 
-def test_checkpoints_are_named_until_their_files_are_gone(database: Database) -> None:
+def test_checkpoints_are_set_aside_in_the_transaction_that_forgets_them(database: Database) -> None:
     old = finished(database)
     retention = replace(KEEP_ALL, checkpoints=timedelta())
 
-    assert pruned(database, retention).run_ids == (old,)
-    assert pruned(database, retention).run_ids == (old,)
-    database.write(Commit.PRUNE, lambda tx: prune.checkpoints_deleted(tx, [old]))
+    def is_known() -> bool:
+        return get(database, old).blocks[0].checkpoint is not None
 
-    assert pruned(database, retention).is_done
+    seen: list[tuple[list[str], bool]] = []
+
+    def prune_once() -> Pruned:
+        return database.write(
+            Commit.PRUNE,
+            lambda tx: prune.prune(
+                tx, retention, set_aside=lambda run_ids: seen.append((list(run_ids), is_known()))
+            ),
+        )
+
+    assert prune_once() == Pruned(rows=0, checkpoints=1)
+    assert prune_once().is_done
+    assert seen == [([old], True)]  # not committed yet, seen from outside
     load = get(database, old).blocks[0]
     assert (load.state, load.checkpoint, load.volatile) == (BlockState.SUCCEEDED, None, True)
     database.write(Commit.RETRY, lambda tx: runs.retry(tx, old))
@@ -119,8 +132,7 @@ def test_checkpoints_are_named_until_their_files_are_gone(database: Database) ->
 def test_old_runs_go_with_all_they_had_and_open_runs_stay(database: Database) -> None:
     old, opened = finished(database), enqueue(database)
     retention = replace(KEEP_ALL, runs=timedelta(), checkpoints=timedelta())
-    run_ids = pruned(database, retention).run_ids
-    database.write(Commit.PRUNE, lambda tx: prune.checkpoints_deleted(tx, run_ids))
+    assert pruned(database, retention).checkpoints == 1
 
     assert pruned(database, retention).rows == 1
 
