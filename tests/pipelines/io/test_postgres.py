@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import socket
-import socketserver
-import struct
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
@@ -343,36 +341,6 @@ def test_a_profile_that_cannot_be_used_is_explained(
     with pytest.raises(ProfileError, match=said) as caught:
         Postgres.from_profile(profile)
     assert "hunter2" not in str(caught.value)
-
-
-# What a client sends first to ask for TLS, or for GSS encryption.
-_ENCRYPTION_REQUESTS = (struct.pack("!i", 80877103), struct.pack("!i", 80877104))
-
-
-@pytest.fixture
-def guarded_port() -> Iterator[int]:
-    """A server that asks for a password in clear text and refuses every one, as Postgres does."""
-
-    class Refusing(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            self._read_packet()
-            while self._seen in _ENCRYPTION_REQUESTS:
-                self.wfile.write(b"N")
-                self._read_packet()
-            self.wfile.write(b"R" + struct.pack("!ii", 8, 3))
-            self.rfile.read(1)
-            self._read_packet()
-            fields = b'SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user "me"\0\0'
-            self.wfile.write(b"E" + struct.pack("!i", len(fields) + 4) + fields)
-
-        def _read_packet(self) -> None:
-            (size,) = struct.unpack("!i", self.rfile.read(4))
-            self._seen = self.rfile.read(size - 4)
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusing) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield int(server.server_address[1])
-        server.shutdown()
 
 
 def test_a_wrong_password_is_not_tried_again_and_never_shown(guarded_port: int) -> None:
