@@ -18,7 +18,7 @@ class StoreUnavailable(StoreError):
 
     def __init__(self, store: str, reason: str) -> None:
         super().__init__(
-            f"the store {store} is not available: {reason}. "
+            f"the store {store} is not available: {reason.rstrip(' .?')}. "
             "Check that it is running and reachable; Millrace goes on by itself once it is back"
         )
         self.store = store
