@@ -133,14 +133,19 @@ class Supervisor:
                 self._start(child)
 
     def _start(self, child: _Child) -> None:
-        child.started_at = time.monotonic()
-        child.process = subprocess.Popen(
-            child.role.command,
-            env=dict(self.environ),
-            stdin=subprocess.DEVNULL,
-            pass_fds=(self.lifeline.reading_end, *child.role.descriptors),
-            process_group=0,  # so that Ctrl-C reaches us alone, and the stop is in order
-        )
+        now = child.started_at = time.monotonic()
+        try:
+            child.process = subprocess.Popen(
+                child.role.command,
+                env=dict(self.environ),
+                stdin=subprocess.DEVNULL,
+                pass_fds=(self.lifeline.reading_end, *child.role.descriptors),
+                process_group=0,  # so that Ctrl-C reaches us alone, and the stop is in order
+            )
+        except OSError as error:  # no memory or no room for a process: that may pass
+            child.start_at = now + max(child.pause_after_death(now), 0.25)
+            logger.error("could not start a process", role=child.role.name, error=str(error))
+            return
         logger.info("process started", role=child.role.name, pid=child.process.pid)
 
     def _seconds_to_next_start(self) -> float | None:

@@ -92,6 +92,17 @@ def test_a_child_that_dies_is_started_again(lives: Lives, lifeline: Lifeline) ->
     assert (code, lives.count) == (0, 3)
 
 
+def test_a_child_that_cannot_be_started_for_want_of_room_takes_nobody_with_it(
+    lives: Lives, lifeline: Lifeline, tmp_path: Path
+) -> None:
+    nothing = Role("impossible", (str(tmp_path / "no such program"),))
+    terminate_when(lambda: lives.count == 3)
+
+    code = supervise(lifeline, nothing, lives.role("mortal", MORTAL)).run()
+
+    assert (code, lives.count) == (0, 3)
+
+
 def test_a_stop_waits_for_children_and_leaves_none(lives: Lives, lifeline: Lifeline) -> None:
     roles = [lives.role(name, STEADY) for name in ("one", "two")]
     terminate_when(lambda: lives.count == 2)
