@@ -34,11 +34,31 @@ def replace_dataset(
     options: Mapping[str, Any],
 ) -> int:
     """Write a dataset aside and put it in the place of the folder."""
+    _refuse_to_remove_others(folder)
     table = as_table(data)
     with written_aside(folder, token) as aside:
         _write(table, aside, partition_cols, "part-{i}.parquet", options)
         put_folder(aside, folder, crash)
     return int(table.num_rows)
+
+
+def _refuse_to_remove_others(folder: Path) -> None:
+    """Raise when the folder holds files that no dataset has: they would go with the old one."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not _is_of_a_dataset(path.relative_to(folder)):
+            raise ExportRefused(
+                f"cannot replace the folder {folder} by a dataset: it holds {path.relative_to(folder)}, "
+                f"which would be lost. Export to a folder of the dataset's own"
+            )
+
+
+def _is_of_a_dataset(file: Path) -> bool:
+    """Tell files such as `day=2024-01-31/x.parquet`, `part-0.parquet`, `_common_metadata` from all others."""
+    if not all("=" in part for part in file.parent.parts):
+        return False
+    is_hidden = file.name.startswith(("_", "."))
+    is_partition = bool(file.parent.parts) or file.match("part-*.parquet")
+    return is_hidden or (is_partition and file.suffix == ".parquet")
 
 
 def append_to_dataset(

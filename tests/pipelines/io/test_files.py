@@ -7,6 +7,8 @@ from datetime import date
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.io import Files
@@ -73,6 +75,27 @@ def test_replacing_a_dataset_leaves_no_old_partition(files: Files, tmp_path: Pat
 
     assert files.load("trips")["id"].tolist() == [1]
     assert [path.name for path in (tmp_path / "lake").iterdir()] == ["trips"]
+
+
+@pytest.mark.parametrize("path", [".", "raw"])
+def test_a_dataset_takes_the_place_of_no_other_files(files: Files, tmp_path: Path, path: str) -> None:
+    (tmp_path / "lake" / "raw" / "notes").mkdir(parents=True)
+    note = tmp_path / "lake" / "raw" / "notes" / "day.parquet"
+    note.write_text("keep me")
+
+    with pytest.raises(ExportRefused, match=r"it holds .*notes/day\.parquet, which would be lost"):
+        files.export(TRIPS, path, partition_cols="day")
+
+    assert note.read_text() == "keep me"
+
+
+def test_a_dataset_that_pyarrow_has_written_can_be_replaced(files: Files, tmp_path: Path) -> None:
+    root = tmp_path / "lake" / "trips"
+    pq.write_to_dataset(pa.table({"id": [9], "day": ["2020-10-01"]}), root, partition_cols=["day"])
+
+    files.export(TRIPS, "trips", partition_cols="day")
+
+    assert sorted(files.load("trips")["id"]) == sorted(TRIPS["id"])
 
 
 def test_an_appended_dataset_is_there_once_after_another_try(files: Files, tmp_path: Path) -> None:
