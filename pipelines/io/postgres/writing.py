@@ -140,13 +140,23 @@ def _replace(
     pour: Pour,
 ) -> int:
     """Refill a table of the same columns, so that all that hangs on it stays; else swap in a new one."""
-    if {column.name: column.type for column in columns} == {column.name: column.type for column in existing}:
+    if _have_same_types(columns, existing):
         tables.empty(cursor, order.target)
         return pour(order.target.sql, existing)
     create(order.aside)
     rows = pour(order.aside.sql, None)
     tables.swap(cursor, order.aside, order.target, cascade=order.cascade)
     return rows
+
+
+def _have_same_types(columns: Sequence[FrameColumn], existing: Sequence[TableColumn]) -> bool:
+    there = {column.name: column.type for column in existing}
+    # A column of only nulls has no type of its own ("text" is a guess), and fits every column.
+    given = {
+        column.name: there.get(column.name) if column.kind is None and column.type == "text" else column.type
+        for column in columns
+    }
+    return given == there
 
 
 def _merge(

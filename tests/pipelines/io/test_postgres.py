@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -72,6 +72,15 @@ def test_a_refilled_table_keeps_views_and_indexes(postgres: Postgres) -> None:
 
     assert postgres.load("SELECT a FROM lake.v")["a"].tolist() == [2]
     assert len(postgres.load("SELECT 1 FROM pg_indexes WHERE indexname = 'kept'")) == 1
+
+
+def test_a_column_of_only_nulls_keeps_the_type_that_the_table_has(postgres: Postgres) -> None:
+    postgres.export(pd.DataFrame({"a": [1], "b": [date(2024, 1, 31)]}), "lake", "t")
+    postgres.execute("CREATE VIEW lake.v AS SELECT b FROM lake.t")
+
+    postgres.export(pd.DataFrame({"a": [2], "b": [None]}), "lake", "t")
+
+    assert postgres.load("SELECT pg_typeof(b)::text AS kind FROM lake.v")["kind"].tolist() == ["date"]
 
 
 def test_a_table_of_other_columns_is_not_swapped_in_under_a_view(postgres: Postgres) -> None:
