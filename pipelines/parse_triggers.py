@@ -8,10 +8,12 @@ from typing import Any
 
 from pipelines.model import Trigger, TriggerType
 from pipelines.parse_fields import Findings, Section, closest, listed, read_document, words
+from pipelines.parse_inputs import check_reserved
 from pipelines.parse_mage_triggers import read_mage_trigger
 from pipelines.parse_schedule import check_every, check_schedule, check_time
 from pipelines.parse_templates import TRIGGER_NAMES, check_mapping, check_single, check_template
 from pipelines.parse_verify import read_verify
+from pipelines.templating import is_template
 from pipelines.values import plain
 
 _COMMON_KEYS = words(
@@ -118,7 +120,9 @@ def _read_ours(pipeline: str, name: str, section: Section) -> Trigger | None:
 def _check_common(section: Section) -> None:
     check_single(section, "filter", TRIGGER_NAMES)
     check_mapping(section, "variables", TRIGGER_NAMES)
-    check_template(section, "execution_date", TRIGGER_NAMES)
+    check_reserved(section, "variables")
+    if check_template(section, "execution_date", TRIGGER_NAMES) is None:
+        _check_fixed_date(section)
     section.boolean("paused", default=False)
     if section.text("status", "active") not in ("active", "inactive"):
         section.error("status", "`status` must be active or inactive")
@@ -126,6 +130,12 @@ def _check_common(section: Section) -> None:
         section.warning("settle", "`settle` is not applied yet; every event starts its own run")
     if "concurrency" in section:
         _check_concurrency(section.section("concurrency", f"{section.what}, concurrency"))
+
+
+def _check_fixed_date(section: Section) -> None:
+    value = section.get("execution_date")
+    if not is_template(value) and not isinstance(value, (int, float)):  # a number is unix seconds
+        check_time(section, "execution_date")
 
 
 def _check_concurrency(section: Section) -> None:

@@ -21,7 +21,7 @@ from pipelines.parse import (
 )
 from pipelines.parse_blocks import Sources
 from pipelines.parse_fields import Findings
-from pipelines.project_checks import once_per_key, unknown_profiles, without_shared_paths
+from pipelines.project_checks import once_per_key, unknown_profiles, without_shared_paths, wrong_inputs
 from pipelines.project_files import Folder, PinnedSources
 from pipelines.project_reading import PipelineRead, SettingsRead, pipeline_names, read_one, read_own_files
 
@@ -150,6 +150,7 @@ def _merged(
         *own.problems,
         *shared,
         *unknown_profiles([read.draft for read in reads.values() if read.draft], own.profiles),
+        *wrong_inputs(pipelines.values()),
         *(problem for read in reads.values() for problem in read.problems),
     ]
     return _State(own, reads, pipelines, sources, tuple(once_per_key(found)))

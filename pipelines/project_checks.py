@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from pipelines.model import Pipeline, Problem, Severity, Trigger, TriggerType
 from pipelines.parse_fields import closest, listed
+from pipelines.templating import holds_template
+from pipelines.variables import InputError, check_inputs
 
 _UNKNOWN_KEY = "unknown key "
 
@@ -64,6 +67,37 @@ def unknown_profiles(pipelines: Iterable[Pipeline], profiles: Iterable[str]) -> 
             )
             problems.append(Problem(pipeline.file, block.line, Severity.WARNING, message, pipeline.name))
     return problems
+
+
+def wrong_inputs(pipelines: Iterable[Pipeline]) -> list[Problem]:
+    """Report triggers whose variables the pipeline's inputs would refuse at every event."""
+    return [
+        Problem(
+            trigger.file, trigger.line, Severity.ERROR, f"trigger '{trigger.name}': {sentence}", pipeline.name
+        )
+        for pipeline in pipelines
+        for trigger in pipeline.triggers
+        if trigger.enabled and not _is_fed_by_events(trigger)
+        for sentence in _refusals(pipeline, trigger.spec.get("variables") or {})
+    ]
+
+
+def _is_fed_by_events(trigger: Trigger) -> bool:
+    """Tell whether the variables come from the body of each event."""
+    return _is_webhook(trigger) and (trigger.mage or trigger.spec.get("variables") is None)
+
+
+def _refusals(pipeline: Pipeline, variables: Mapping[str, Any]) -> tuple[str, ...]:
+    # What templates come to is known only when an event is there.
+    known = {name: value for name, value in variables.items() if not holds_template(value)}
+    judged = [
+        declared for declared in pipeline.inputs if declared.name in known or declared.name not in variables
+    ]
+    try:
+        check_inputs(replace(pipeline, inputs=tuple(judged)), known)
+    except InputError as error:
+        return error.problems
+    return ()
 
 
 def _is_webhook(trigger: Trigger) -> bool:

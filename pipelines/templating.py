@@ -25,6 +25,7 @@ __all__ = [
     "check_sql",
     "expression",
     "file_functions",
+    "holds_template",
     "is_template",
     "render_file",
     "render_sql",
@@ -40,6 +41,15 @@ _MARK = re.compile(r"\{\{|\{%|\{#")
 def is_template(value: Any) -> bool:
     """Tell whether `value` is a text with something for Jinja in it."""
     return isinstance(value, str) and _MARK.search(value) is not None
+
+
+def holds_template(value: Any) -> bool:
+    """Tell whether any text in a value of dicts, lists and leaves is a template."""
+    if isinstance(value, Mapping):
+        return any(holds_template(item) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(holds_template(item) for item in value)
+    return is_template(value)
 
 
 def _short(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.model import Problem, Severity, Trigger, TriggerType
 from pipelines.project import Project
-from pipelines.templating import is_template
+from pipelines.templating import holds_template, is_template
 from service.admission import RateError, read_rate
 from service.doors import DoorError, read_format
 from service.verify.base import SchemeError
@@ -35,7 +35,7 @@ def _faults(trigger: Trigger) -> Iterator[str]:
     if rate is not None:
         yield from _fault(lambda: read_rate(str(rate)))
     yield from _fault(lambda: read_format(trigger.spec.get("format")))
-    if isinstance(verify, Mapping) and not trigger.mage and not _holds_template(verify):
+    if isinstance(verify, Mapping) and not trigger.mage and not holds_template(verify):
         yield from (f"`verify`: {sentence}" for sentence in _fault(lambda: build_scheme(verify)))
 
 
@@ -62,11 +62,3 @@ def _some_secret(item: Any) -> Any:
     if isinstance(item, Mapping):
         return {**item, "secret": _some_secret(item.get("secret"))}
     return _SOME_SECRET if is_template(item) else item
-
-
-def _holds_template(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(_holds_template(item) for item in value.values())
-    if isinstance(value, list):
-        return any(_holds_template(item) for item in value)
-    return is_template(value)

@@ -262,3 +262,50 @@ def test_profile_that_is_not_there_is_a_warning(folder: ProjectFolder) -> None:
 
     assert "did you mean 'default'?" in warnings_of(project)[0]
     assert "sql" in project.pipelines
+
+
+INPUTS = "inputs: {month: {type: date, required: true}, size: {type: integer, default: 1}}\n" + LOAD
+
+
+@pytest.mark.parametrize(
+    ("trigger", "sentence"),
+    [
+        ("{name: t, type: schedule, every: 1h}", "trigger 't': input 'month' is required"),
+        ("{name: t, type: webhook, variables: {size: 2}}", "trigger 't': input 'month' is required"),
+        (
+            "{name: t, type: webhook, variables: {month: '{{ event.data.m }}', size: big}}",
+            "trigger 't': input 'size' must be a whole number, not 'big'",
+        ),
+        (
+            "{name: t, schedule_type: time, schedule_interval: '@daily', status: active}",
+            "'month' is required",
+        ),
+    ],
+)
+def test_trigger_that_no_run_could_come_of_is_told(
+    folder: ProjectFolder, trigger: str, sentence: str
+) -> None:
+    folder.pipeline("typed", INPUTS)
+    folder.triggers("typed", f"triggers:\n- {trigger}\n")
+
+    [(line, message)] = errors(folder.load())
+
+    assert line == 2
+    assert sentence in message
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        "{name: t, type: webhook}",
+        "{name: t, type: webhook, variables: {month: '{{ event.data.month }}'}}",
+        "{name: t, type: schedule, every: 1h, variables: {month: 2024-01-31}, execution_date: 1706659200}",
+        "{name: t, type: schedule, every: 1h, enabled: false}",
+        "{name: t, schedule_type: api, status: active}",
+    ],
+)
+def test_trigger_that_can_give_the_inputs_is_fine(folder: ProjectFolder, trigger: str) -> None:
+    folder.pipeline("typed", INPUTS)
+    folder.triggers("typed", f"triggers:\n- {trigger}\n")
+
+    assert folder.load().problems == ()

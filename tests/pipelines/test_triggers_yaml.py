@@ -145,6 +145,8 @@ def test_triggers_of_mage_are_translated() -> None:
         ("{name: t, type: webhook, variables: {x: '{{ event.data'}}", "`variables.x`"),
         ("{name: t, type: webhook, variables: {x: {y: ['{{ evnt }}']}}}", "`variables.x.y.0` uses evnt"),
         ("{name: t, type: webhook, variables: {x: '{% if 1 %}{% endif %}'}}", "statements are not allowed"),
+        ("{name: t, type: webhook, variables: {ds: x}}", "'ds' in `variables` never reaches a block"),
+        ("{name: t, type: webhook, execution_date: tomorrow}", "`execution_date` must be a time"),
         ("{name: t, type: webhook, key: '{{ event.headers[ }}'}", "is wrong"),
         ("{name: t, type: webhook, verify: {scheme: hmac}}", "needs a `secret`"),
         ("{name: t, type: webhook, verify: {scheme: token, header: x}}", "needs a `secret`"),
