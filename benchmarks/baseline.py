@@ -15,6 +15,7 @@ from flask import Flask, request
 from gunicorn.app.base import BaseApplication
 from sqlalchemy import text
 
+from service.dispatcher import GATHER_SECONDS
 from service.settings import Settings
 from service.store.session import Commit, Database, GroupCommit
 
@@ -43,7 +44,7 @@ def commit_app(home: Path, url: str) -> Flask:
         tx.connection.execute(insert, [{"body": body} for body in bodies])
         return [True] * len(bodies)
 
-    group: GroupCommit[str, bool] = GroupCommit(database, Commit.ACCEPT, apply)
+    group: GroupCommit[str, bool] = GroupCommit(database, Commit.ACCEPT, apply, gather_seconds=GATHER_SECONDS)
     group.start()
 
     @app.route("/", methods=["GET", "POST"])
