@@ -56,6 +56,13 @@ class ChannelListener:
         self._lines: list[dict[str, Any]] = []
         self._characters = 0
         self._lock = threading.Lock()
+        self._closed = False
+
+    def close(self) -> None:
+        """Pass on what there is. What a thread that outlives the run still says belongs to no run."""
+        self.flush()
+        with self._lock:
+            self._closed = True
 
     def block_started(self, block: str, attempt: int, at: datetime) -> None:
         declared: Block = self._pipeline.block(block)
@@ -96,6 +103,8 @@ class ChannelListener:
     def log(self, block: str | None, attempt: int, level: str, text: str, at: datetime) -> None:
         line = {"block": block, "attempt": attempt, "level": level, "text": text, "at": at.isoformat()}
         with self._lock:
+            if self._closed:
+                return
             self._lines.append(line)
             self._characters += len(text)
             full = len(self._lines) >= LOG_BATCH_LINES or self._characters >= LOG_BATCH_CHARACTERS
@@ -190,7 +199,6 @@ class Host:
             if pipeline.timeout_seconds is not None:
                 self._channel.send({"type": "began", "timeout_seconds": pipeline.timeout_seconds})
             result = self._walk(message, pipeline, listener)
-            listener.flush()
         except MillraceError as error:
             result = RunResult("failed", error=str(error))
         except Exception as error:
@@ -236,6 +244,7 @@ class Host:
                     f"ended a process that a block left behind: {process}",
                     utc_now(),
                 )
+            listener.close()
             self._modules.remember()
 
     def _pipeline(self, message: Message) -> Pipeline:

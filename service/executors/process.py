@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
@@ -31,6 +32,7 @@ logger = structlog.get_logger(__name__)
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 # A process that is stopped reads nothing. Whoever sends must not wait for it, but go on to other runs.
 SEND_SECONDS = 2
+FAMILY_SECONDS = 1.0  # for so long a list of children is used: to make it costs a look at all processes
 LONGEST_PAUSE_SECONDS = 30.0  # between two starts of a process that ends before it is ready
 
 # Secrets of the service that no block may see. Secrets of projects (MILLRACE_SECRET_*) are theirs to read.
@@ -64,6 +66,8 @@ class WorkerProcess:
         self._send_lock = threading.Lock()
         self.last_heard = time.monotonic()
         self.pid = self._popen.pid
+        self._family: list[psutil.Process] = []
+        self._family_seen = -math.inf
         threading.Thread(target=self._read, name=f"read-{self.pid}", daemon=True).start()
         threading.Thread(target=self._await_exit, name=f"wait-{self.pid}", daemon=True).start()
         self.send({"type": "hello", **hello})
@@ -98,12 +102,10 @@ class WorkerProcess:
 
     def memory_bytes(self) -> int:
         """Return the resident memory of the process and its descendants; 0 when it is gone."""
-        try:
-            process = psutil.Process(self.pid)
-            family = [process, *process.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return 0
-        return sum(map(_resident_bytes, family))
+        if time.monotonic() - self._family_seen > FAMILY_SECONDS:
+            self._family = _family_of(self.pid)
+            self._family_seen = time.monotonic()
+        return sum(map(_resident_bytes, self._family))
 
     def join(self, timeout: float) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -133,6 +135,14 @@ class WorkerProcess:
             os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+
+def _family_of(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _popen(channel: int) -> subprocess.Popen[bytes]:

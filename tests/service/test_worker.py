@@ -317,6 +317,74 @@ def test_a_stopped_process_does_not_keep_the_engine_from_its_other_runs(bench: B
     assert bench.journal() == ["first"]
 
 
+def test_a_changed_module_of_the_project_is_loaded_anew(bench: Bench) -> None:
+    helped = (
+        "from helper import NAME\n"
+        + NOTE
+        + "\n@custom\ndef helped(*args, **kwargs):\n    note(kwargs, NAME)\n"
+    )
+    bench.pipeline("helped", BlockFile("helped", helped))
+    (bench.root / "helper.py").write_text("NAME = ' then'\n")
+    bench.start()
+    bench.finished(bench.launch("helped"))
+
+    (bench.root / "helper.py").write_text("NAME = ' now, and longer'\n")
+    run = bench.finished(bench.launch("helped"))
+
+    assert bench.journal() == ["helped then", "helped now, and longer"]
+    assert (run.claim, run.blocks[0].deaths) == (1, 0)
+
+
+def test_a_process_that_has_served_its_time_is_replaced(bench: Bench) -> None:
+    bench.pipeline("first", FIRST)
+    bench.start(runs_per_process=1)
+    pids = set()
+
+    for _ in range(3):
+        pids.add(bench.process().pid)
+        run = bench.finished(bench.launch("first"))
+        assert (run.state, run.claim) == (RunState.SUCCEEDED, 1)
+
+    assert len(pids) == 3
+
+
+def test_what_a_thread_says_after_its_run_is_not_logged_for_the_next(bench: Bench) -> None:
+    """It keeps the stream it was given, as a handler of `logging` does."""
+    leaves = (
+        NOTE
+        + """
+import sys, threading
+
+@custom
+def leaves(*args, **kwargs):
+    out = sys.stdout
+    def talk():
+        while not Path(kwargs["folder"], "go").exists():
+            print("from the grave", file=out)
+            time.sleep(0.0005)
+    threading.Thread(target=talk, daemon=True).start()
+"""
+    )
+    waits = (
+        NOTE + "\n@custom\ndef waits(*args, **kwargs):\n    note(kwargs)\n    wait_for(kwargs, 'enough')\n"
+    )
+    bench.pipeline("leaves", BlockFile("leaves", leaves))
+    bench.pipeline("waits", BlockFile("waits", waits))
+    bench.start()
+    assert bench.runtime is not None
+    bench.finished(bench.launch("leaves"))
+
+    run_id = bench.launch("waits")
+    bench.wait_for_block("waits")
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 1, what="time for more lines than a batch has")
+    (bench.folder / "enough").touch()
+    bench.finished(run_id)
+
+    with bench.runtime.database.read() as connection:
+        assert logs.read(connection, run_id) == []
+
+
 def test_the_settings_bound_what_a_block_may_log(bench: Bench) -> None:
     talks = "@custom\ndef talks(*args, **kwargs):\n    print('x' * 300)\n    print('y' * 2000)\n"
     bench.pipeline("talks", BlockFile("talks", talks))
