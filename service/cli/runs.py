@@ -129,7 +129,9 @@ def cancel(run_id: str, projects: tuple[Path, ...], as_json: bool) -> None:
 @project_option
 @json_option
 def retry(run_id: str, projects: tuple[Path, ...], as_json: bool) -> None:
-    """Run a failed or cancelled run again from where it stopped; finished blocks are kept.
+    """Run a failed or cancelled run again from where it stopped, with the code it began with.
+
+    Finished blocks are kept. To run the code as it is now, start a new run: millrace run PIPELINE.
 
     The run is queued: a service that serves this project takes it.
     """

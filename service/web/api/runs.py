@@ -67,7 +67,10 @@ def register(api: Blueprint, parts: WebParts, documented: SpecTree) -> None:
     @api.post("/runs/<run_id>/retry")
     @documented.validate(resp=answer(RunJson), tags=["runs"])
     def retry_run(run_id: str) -> RunJson:
-        """Run a failed or cancelled run again from where it stopped; finished blocks are kept."""
+        """Run a failed or cancelled run again from where it stopped, with the code it began with.
+
+        Finished blocks are kept. To run the code as it is now, start a new run.
+        """
         wanted = known("run", run_id)
         return RunJson.of(database.write(Commit.RETRY, lambda tx: runs.retry(tx, wanted)))
 
