@@ -29,7 +29,6 @@ __all__ = [
     "enqueue",
     "get",
     "listing",
-    "next_due",
     "renew",
     "rescue",
     "retry",
@@ -41,9 +40,6 @@ _LOCKED = select(runs.c.state, runs.c.limits, runs.c.rank).where(
     runs.c.id == bindparam("run_id")
 ).with_for_update()  # fmt: skip
 _COUNTS = select(runs.c.state, func.count()).group_by(runs.c.state)
-_NEXT_DUE = select(func.min(runs.c.available_at)).where(
-    runs.c.state == "waiting", runs.c.available_at.is_not(None)
-)
 _ASK_CANCEL = update(runs).where(runs.c.id == bindparam("run_id")).values(cancel_requested=True)
 _QUEUE_AGAIN = (
     update(runs)
@@ -145,12 +141,6 @@ def counts(connection: Connection, project: str | None = None) -> dict[RunState,
     query = _COUNTS if project is None else _COUNTS.where(runs.c.project == project)
     found = {RunState(state): number for state, number in connection.execute(query)}
     return {state: found.get(state, 0) for state in RunState}
-
-
-def next_due(connection: Connection) -> datetime | None:
-    """Return when the first waiting run may go on; None when no run waits for a time."""
-    due: datetime | None = connection.execute(_NEXT_DUE).scalar_one()
-    return due
 
 
 def cancel(tx: Transaction, run_id: str) -> Run:
