@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.errors import MillraceError
 from pipelines.lint import lint_block
-from pipelines.model import Block, Pipeline, Problem, RetryPolicy, Severity
+from pipelines.model import Block, Input, Pipeline, Problem, RetryPolicy, Severity
 from pipelines.parse_blocks import Sources, read_blocks, read_retry
 from pipelines.parse_fields import Findings, Section, read_document, words
 from pipelines.parse_inputs import check_reserved, read_inputs
 from pipelines.parse_templated import read_templated
+from pipelines.values import ValueProblem, coerce
 
 PROJECT_FILE = "metadata.yaml"
 
@@ -142,8 +143,9 @@ def _pipeline(name: str, section: Section, sources: Sources, retry: RetryPolicy)
         for key in ("pipeline_run_limit", "pipeline_run_limit_all_triggers")
         if (limit := concurrency.count(key, least=1)) is not None
     ]
-    variables = section.mapping("variables")
+    variables, inputs = section.mapping("variables"), read_inputs(section)
     check_reserved(section, "variables")
+    _check_variables(section, variables, inputs)
     blocks = read_blocks(section, sources, read_retry(section, retry))
     if not blocks and not section.findings.error_count:
         section.findings.warning(
@@ -156,13 +158,28 @@ def _pipeline(name: str, section: Section, sources: Sources, retry: RetryPolicy)
         description=section.text("description"),
         tags=section.texts("tags"),
         variables=variables,
-        inputs=read_inputs(section),
+        inputs=inputs,
         timeout_seconds=section.seconds("timeout"),
         run_limit=min(limits, default=None),
         allow_pickle=section.section("checkpoints", f"{section.what}, checkpoints").boolean(
             "pickle", default=False
         ),
     )
+
+
+def _check_variables(section: Section, variables: Mapping[str, Any], inputs: Sequence[Input]) -> None:
+    """Report variables that an input of the same name would refuse at every run."""
+    for declared in inputs:
+        value = variables.get(declared.name)
+        if value is None:
+            continue
+        try:
+            coerce(value, declared.type)
+        except ValueProblem as problem:
+            line = section.line("variables", declared.name)
+            section.findings.error(
+                line, f"{section.what}: the variable '{declared.name}' must be {problem}, as its input says"
+            )
 
 
 def _check_uuid(name: str, section: Section, sources: Sources) -> None:

@@ -184,6 +184,10 @@ def test_wrong_configuration_of_sql_is_told(folder: ProjectFolder, configuration
         ("concurrency_config: {pipeline_run_limit: 0}\n" + LOAD, "1 or more"),
         ("inputs: {n: {type: integer, default: x}}\n" + LOAD, "`default` must be a whole number"),
         ("variables: {{ env_var('X') }}\n" + LOAD, "needs quotes"),
+        (
+            "inputs: {n: integer}\nvariables: {n: many}\n" + LOAD,
+            "the variable 'n' must be a whole number, not 'many', as its input says",
+        ),
     ],
 )
 def test_wrong_pipeline_is_told(folder: ProjectFolder, text: str, sentence: str) -> None:
