@@ -143,6 +143,7 @@ def _pipeline(name: str, section: Section, sources: Sources, retry: RetryPolicy)
         for key in ("pipeline_run_limit", "pipeline_run_limit_all_triggers")
         if (limit := concurrency.count(key, least=1)) is not None
     ]
+    _warn_of_unused(section, concurrency)
     variables, inputs = section.mapping("variables"), read_inputs(section)
     check_reserved(section, "variables")
     _check_variables(section, variables, inputs)
@@ -165,6 +166,23 @@ def _pipeline(name: str, section: Section, sources: Sources, retry: RetryPolicy)
             "pickle", default=False
         ),
     )
+
+
+def _warn_of_unused(section: Section, concurrency: Section) -> None:
+    """Say what the pipeline asks for and does not get yet. Mage writes these keys empty into every file."""
+    if any(isinstance(one, Mapping) and one.get("blocks") for one in section.mapping("extensions").values()):
+        section.warning("extensions", "`extensions` are not run yet; write such checks as @test functions")
+    if section.get("notification_config"):
+        section.warning("notification_config", "`notification_config` is not applied yet; nobody is told")
+    if section.get("overrides"):
+        section.warning("overrides", "`overrides` are not applied; write the values themselves")
+    if concurrency.get("block_run_limit") is not None:
+        concurrency.warning("block_run_limit", "`block_run_limit` is not applied yet")
+    if concurrency.text("on_pipeline_run_limit_reached", "wait") != "wait":
+        concurrency.warning(
+            "on_pipeline_run_limit_reached",
+            "`on_pipeline_run_limit_reached` is not applied yet; the runs wait in the queue",
+        )
 
 
 def _check_variables(section: Section, variables: Mapping[str, Any], inputs: Sequence[Input]) -> None:

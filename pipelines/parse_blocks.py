@@ -181,6 +181,8 @@ def _can_run(section: Section, language: str, configuration: Mapping[str, Any]) 
         section.error("configuration", "dynamic blocks are not run yet")
     if language == "sql":
         check_sql_configuration(section)
+    if section.get("has_callback") is True:
+        section.warning("has_callback", "callbacks are not run yet")
     executor = section.get("executor_type")
     if executor not in (None, "local_python", "local_python_force"):
         section.warning(

@@ -200,6 +200,28 @@ def test_wrong_pipeline_is_told(folder: ProjectFolder, text: str, sentence: str)
     assert set(project.pipelines) == {"good"}
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("extensions: {great_expectations: {blocks: [{name: x}]}}", "write such checks as @test functions"),
+        ("notification_config: {alert_on: [trigger_failure]}", "nobody is told"),
+        ("overrides: {prod: {}}", "`overrides` are not applied"),
+        ("concurrency_config: {block_run_limit: 2}", "`block_run_limit` is not applied yet"),
+        ("concurrency_config: {on_pipeline_run_limit_reached: skip}", "the runs wait in the queue"),
+    ],
+)
+def test_what_a_pipeline_does_not_get_yet_is_warned_of(
+    folder: ProjectFolder, text: str, sentence: str
+) -> None:
+    folder.pipeline("hopeful", f"{text}\n{LOAD}")
+
+    project = folder.load()
+
+    [message] = warnings_of(project)
+    assert sentence in message
+    assert "hopeful" in project.pipelines
+
+
 def test_file_that_is_no_text_is_told(folder: ProjectFolder) -> None:
     folder.pipeline("binary")
     (folder.root / "pipelines/binary/metadata.yaml").write_bytes(b"\xff\xfe\x00")
