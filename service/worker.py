@@ -63,6 +63,7 @@ class Worker:
         self._keep_now = threading.Event()
         self._news = threading.Event()  # at least one run is active: `watch` has work
         self._draining = threading.Event()  # nothing new is claimed
+        self._drained_at = math.inf  # when the time is over that running blocks have to end
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._subscription: Subscription | None = None
@@ -83,6 +84,8 @@ class Worker:
 
     def drain(self) -> None:
         """Claim nothing more, and let runs rest once their running blocks have ended. Returns at once."""
+        if not self._draining.is_set():
+            self._drained_at = time.monotonic() + self._runtime.settings.drain_seconds
         self._draining.set()
         self._wake.set()
         for run in self._current():
@@ -91,7 +94,7 @@ class Worker:
     def stop(self) -> None:
         """Drain; when the time for that is over, end what still runs and give it back."""
         self.drain()
-        self._wait_until_idle(self._runtime.settings.drain_seconds)
+        self._wait_until_idle(self._drained_at - time.monotonic())
         for run in self._current():
             run.give_back()
         self._executor.stop()

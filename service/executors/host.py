@@ -125,7 +125,7 @@ class ChannelListener:
 
 
 class Host:
-    """Reads the channel in one thread, runs blocks in the main thread, shows life in a third."""
+    """Runs blocks in the main thread; others read the channel, show life, and guard the lease."""
 
     def __init__(self, channel: Channel, hello: Message) -> None:
         self._channel = channel
@@ -147,6 +147,7 @@ class Host:
         """Execute runs until told to end. Returns only to leave the process."""
         threading.Thread(target=self._listen, name="channel", daemon=True).start()
         threading.Thread(target=self._show_life, name="life", daemon=True).start()
+        threading.Thread(target=self._guard_lease, name="lease", daemon=True).start()
         self._channel.send({"type": "ready"})
         while True:
             message = self._inbox.get()
@@ -175,15 +176,21 @@ class Host:
                     self._drain.set()
 
     def _show_life(self) -> None:
-        """While a run is in hand: say so, pass its log lines on, and die with its lease."""
+        """While a run is in hand: say so, and pass its log lines on."""
         while True:
             self._active.wait()
-            if self._is_lapsed():
-                die()  # somebody else has the run now; what this process still did would be wrong
             listener = self._listener
             if listener is not None:
                 listener.flush()
                 self._channel.send({"type": "beat"})
+            time.sleep(BEAT_SECONDS)
+
+    def _guard_lease(self) -> None:
+        """End the process with its lease. It never sends: the channel of a stopped engine takes nothing."""
+        while True:
+            self._active.wait()
+            if self._is_lapsed():
+                die()  # somebody else has the run now; what this process still did would be wrong
             time.sleep(BEAT_SECONDS)
 
     def _is_lapsed(self) -> bool:

@@ -88,10 +88,15 @@ class WorkerProcess:
                 return
 
     def kill(self) -> None:
-        """End the process and everything in its group, at once."""
-        if self._popen.poll() is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+        """End the process, its group, and those of its descendants that left the group, at once."""
+        if self._popen.poll() is not None:
+            return
+        family = _family_of(self.pid)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        for process in family[1:]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
     @property
     def is_stopped(self) -> bool:
