@@ -325,8 +325,8 @@ def test_a_failed_block_of_before_stays_failed(bench: Bench) -> None:
     assert bench.listener.states() == {"b": "upstream_failed"}
 
 
-OPAQUE = "@data_loader\ndef f():\n    return (number for number in range(3))\n"
-COLLECT = "@transformer\ndef f(data):\n    return list(data)\n"
+OPAQUE = "class Box:\n    held = (0, 1, 2)\n\n\n@data_loader\ndef f():\n    return Box()\n"
+COLLECT = "@transformer\ndef f(data):\n    return data.held\n"
 
 
 def test_an_output_that_cannot_be_stored_is_volatile_and_the_run_goes_on(bench: Bench) -> None:
