@@ -113,9 +113,9 @@ def test_a_stopped_engine_lets_the_block_end_and_the_next_one_goes_on(
     assert _journal(folder) == ["first", "second", "last"]
 
 
-def test_engines_that_stop_never_make_a_block_fail(project, folder, start_service, store_environ):
+def test_engines_that_stop_never_make_a_block_fail(project, folder, start_service):
     """More often than a worker process may die under a block."""
-    service = start_service(project, environ={**store_environ, "MILLRACE_DRAIN_SECONDS": "0"})
+    service = start_service(project, environ={"MILLRACE_DRAIN_SECONDS": "0"})
     run_id = _begin_second(service, folder)
 
     for tries in range(1, 7):
