@@ -60,7 +60,7 @@ def build_runtime(settings: Settings, *, clock: Clock = utc_now) -> Runtime:
 
 def _make_home(home: Path) -> None:
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)  # secrets and data of runs lie in it
     except OSError as error:
         raise SettingsError(
             f"cannot make the folder {home} for the service's state: {error.strerror}. "
