@@ -30,6 +30,7 @@ _STYLES = {
     "upstream_failed": "red",
     "skipped": "dim",
 }
+_WHOLE = {"run", "event", "state", "outcome"}  # never folded: ids are copied, however narrow the terminal
 _PLAIN_WIDTH = 10_000  # without a terminal a line is never folded
 
 
@@ -54,7 +55,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """Return a table without frames. A value may be text, or a `Text` with a style; None is a dash."""
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        grid.add_column(column, overflow="fold")
+        grid.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
     for row in rows:
         grid.add_row(*(value if isinstance(value, Text) else Text(_shown(value)) for value in row))
     return grid
