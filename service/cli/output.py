@@ -30,7 +30,7 @@ _STYLES = {
     "upstream_failed": "red",
     "skipped": "dim",
 }
-_WHOLE = {"run", "event", "state", "outcome"}  # never folded: ids are copied, however narrow the terminal
+_WHOLE = {"run", "event"}  # columns of ids, which people copy: never folded, however narrow the terminal
 _PLAIN_WIDTH = 10_000  # without a terminal a line is never folded
 
 
