@@ -52,7 +52,10 @@ def read_frame(source: Any) -> pd.DataFrame:
         table = reader.read_all()
     facts = json.loads(table.schema.metadata[FACTS])
     objects: dict[str, str] = facts["objects"]
-    frame = table.drop_columns(list(objects)).to_pandas()
+    arrows: list[str] = facts.get("arrow", [])
+    frame = table.drop_columns([*objects, *arrows]).to_pandas()
+    for name in arrows:
+        frame[name] = pd.Series(pd.arrays.ArrowExtensionArray(table[name]), index=frame.index)
     for name, form in objects.items():
         frame[name] = pd.Series(_read_objects(table[name], form), index=frame.index, dtype=object)
     frame = frame[table.column_names]
@@ -128,7 +131,10 @@ def _columns(flat: pd.DataFrame, facts: dict[str, Any]) -> tuple[pa.Schema, list
         kind, piece = _object_column(column, facts) if column.dtype == object else _typed_column(column)
         fields.append(pa.field(name, kind))
         pieces.append(piece)
-    dtypes = {name: dtype for name, dtype in flat.dtypes.items() if name not in facts["objects"]}
+    # Columns of Arrow's own types are not described to pandas: it cannot read the names of nested ones.
+    facts["arrow"] = [name for name, dtype in flat.dtypes.items() if isinstance(dtype, pd.ArrowDtype)]
+    apart = {*facts["objects"], *facts["arrow"]}
+    dtypes = {name: dtype for name, dtype in flat.dtypes.items() if name not in apart}
     facts["dtypes"] = {
         name: str(dtype) for name, dtype in dtypes.items() if not isinstance(dtype, pd.CategoricalDtype)
     }

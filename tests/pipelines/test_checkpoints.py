@@ -88,6 +88,29 @@ def test_a_column_keeps_its_type(checkpoints: Checkpoints, dtype: str) -> None:
     pd.testing.assert_frame_equal(loaded, frame, check_exact=True)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.int64()),
+        pa.struct([("a", pa.int64())]),
+        pa.dictionary(pa.int32(), pa.string()),
+        pa.decimal128(9, 2),
+        pa.null(),
+    ],
+    ids=str,
+)
+def test_a_column_of_a_type_of_arrows_keeps_it(checkpoints: Checkpoints, kind: pa.DataType) -> None:
+    values = {"list": [[1], None, []], "struct": [{"a": 1}, None, {"a": 2}], "dictionary": ["x", None, "x"]}
+    given = values.get(str(kind).partition("<")[0], [None, None, None])
+    frame = pd.DataFrame(
+        {"x": pd.Series(given, dtype=pd.ArrowDtype(kind)), "y": ["a", "b", "c"]}, index=[3, 1, 2]
+    )
+
+    (loaded,) = round_trip(checkpoints, frame)
+
+    pd.testing.assert_frame_equal(loaded, frame, check_exact=True)
+
+
 def test_columns_of_all_types_keep_them_side_by_side(checkpoints: Checkpoints) -> None:
     frame = pd.DataFrame({dtype: pd.Series(values, dtype=dtype) for dtype, values in TYPED_COLUMNS.items()})
     frame.insert(3, "objects", pd.Series([[1], None, {"a": 2}], dtype=object))
