@@ -78,8 +78,10 @@ class Finisher:
                 outputs,
                 allow_pickle=self._spec.pipeline.allow_pickle,
             )
-        except (NotStorableError, OSError) as error:
-            text = f"the output could not be stored, so a resumed run would run this block again: {error}"
+        except Exception as error:  # whatever it is, the run can go on
+            known = isinstance(error, (NotStorableError, OSError))
+            reason = str(error) if known else f"{type(error).__name__}: {error}"
+            text = f"the output could not be stored, so a resumed run would run this block again: {reason}"
             self._listener.log(report.block, report.attempt, "warning", text, report.finished_at)
             return dataclasses.replace(report, volatile=True)
         return dataclasses.replace(report, checkpoint=manifest)
