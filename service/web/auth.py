@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Request, request
 from flask.globals import request_ctx
-from werkzeug.exceptions import MethodNotAllowed
+from werkzeug.exceptions import BadRequest, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
 from service.settings import Settings
@@ -176,5 +176,11 @@ def _require_readable(asked: Request, limit: int) -> None:
         asked.get_json()
     except BodyTooLarge:
         raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body has more than {limit} bytes.") from None
+    except BadRequest as error:
+        told = (
+            getattr(error.__cause__, "description", None) or ""
+        )  # Flask keeps it from strangers; none is here
+        reason = told.removeprefix("Failed to decode JSON object: ")
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"The body is not JSON: {reason}") from error
     except RecursionError:
         raise Refusal(HTTPStatus.BAD_REQUEST, "The body is nested too deeply.") from None

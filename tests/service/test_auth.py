@@ -176,6 +176,12 @@ def test_body_that_is_no_json_is_400(open_site: Site, body: str) -> None:
     problem(answer, 400)
 
 
+def test_body_that_is_no_json_is_told_where(open_site: Site) -> None:
+    answer = open_site.client.post("/api/v1/runs", data='{"pipeline": etl}', content_type="application/json")
+
+    assert problem(answer, 400) == "The body is not JSON: Expecting value: line 1 column 14 (char 13)"
+
+
 def test_webhooks_are_open_to_foreign_hosts_origins_and_forms(token_site: Site) -> None:
     headers = {"Host": "evil.example", "Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
 
