@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -114,19 +114,21 @@ def test_a_transformer_starts_before_its_input_is_committed(bench: Bench) -> Non
 
 def test_an_exporter_waits_until_its_input_is_committed(bench: Bench) -> None:
     committed: list[str] = []
+    store = ThreadPoolExecutor(1)  # commits late, but in the order of the reports, as every store does
 
     def commit(report: BlockReport, future: Future[None]) -> None:
         def later() -> None:
+            threading.Event().wait(0.05)
             committed.append(report.block)
             future.set_result(None)
 
-        threading.Timer(0.05, later).start()
+        store.submit(later)
 
     class Watching(Listener):
         def block_started(self, block: str, attempt: int, at: datetime) -> None:
             super().block_started(block, attempt, at)
             if block == "c":
-                assert sorted(committed) == ["a", "b"]  # in whichever order the timers fire
+                assert committed == ["a", "b"]
 
     bench.listener = Watching(commit)
 
@@ -134,7 +136,8 @@ def test_an_exporter_waits_until_its_input_is_committed(bench: Bench) -> None:
         bench.run(python("a", FRAME), python("b", PASS_ON, "a"), python("c", EXPORT, "b")).state
         == "succeeded"
     )
-    assert sorted(committed[:2]) == ["a", "b"]  # nobody waits for the last one
+    store.shutdown()
+    assert committed == ["a", "b", "c"]
 
 
 MUTATIONS = {
