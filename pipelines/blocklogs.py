@@ -98,7 +98,7 @@ class BlockLog:
         if len(text) > longest:
             text = f"{text[:longest]}... ({len(text) - longest} more characters)"
         self._left -= len(text) + 1
-        self._emit(self._block, self._attempt, level, _storable(text))
+        self._emit(self._block, self._attempt, level, storable(text))
 
     def _drop(self, lines: int, characters: int) -> None:
         self._dropped_lines += lines
@@ -111,7 +111,7 @@ class BlockLog:
         )
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Replace what databases and JSON refuse."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
+from pipelines.blocklogs import storable
 from pipelines.errors import BlockCodeError, MillraceError
+
+MAX_ERROR_CHARACTERS = 4_000  # kept of one error; the block's log has more
 
 _OUR_CODE = Path(__file__).resolve().parents[1]
 
@@ -21,16 +24,16 @@ _CHAINED_ASSIGNMENT = (
 def describe(error: BaseException, root: Path) -> str:
     """Return one sentence: the file and line of the user's code, the exception and its message."""
     if isinstance(error, BlockCodeError):
-        return _cut(str(error))  # these say themselves where
-    message = _cut(_message(error))
+        return _kept(str(error))  # these say themselves where
+    message = _message(error)
     where = _place(error, root)
-    return f"{where}: {message}" if where else message
+    return _kept(f"{where}: {message}" if where else message)
 
 
-def _cut(text: str) -> str:
-    """Keep what a person reads: exceptions may hold a whole table in their message."""
-    more = len(text) - MAX_MESSAGE_CHARACTERS
-    return f"{text[:MAX_MESSAGE_CHARACTERS]}... ({more} more characters)" if more > 0 else text
+def _kept(text: str) -> str:
+    """Return what a database takes of a message, whatever a block has put into it."""
+    more = len(text) - MAX_ERROR_CHARACTERS
+    return storable(f"{text[:MAX_ERROR_CHARACTERS]}... ({more} more characters)" if more > 0 else text)
 
 
 def user_traceback(error: BaseException, root: Path) -> str:
@@ -71,7 +74,10 @@ def _message(error: BaseException) -> str:
         return f"the block called sys.exit({error.code!r}); a block ends by returning, or fails by raising"
     if isinstance(error, SyntaxError):
         return f"{name}: {error.msg}"
-    text = str(error).strip()
+    try:
+        text = str(error).strip()
+    except Exception:
+        text = "(its message cannot be read)"
     return f"{name}: {text}" if text else name
 
 

@@ -246,6 +246,25 @@ def test_an_exception_is_told_by_file_line_and_message(bench: Bench) -> None:
     assert "blocks/python.py" not in log
 
 
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("ValueError('a\\0b\\ud800')", "ValueError: a\N{REPLACEMENT CHARACTER}b?"),
+        ("ValueError('x' * 1_000_000)", " more characters)"),
+        ("Silent()", "Silent: (its message cannot be read)"),
+    ],
+)
+def test_whatever_an_exception_says_can_be_kept(bench: Bench, raised: str, said: str) -> None:
+    silent = "class Silent(Exception):\n    def __str__(self):\n        raise RuntimeError\n\n\n"
+
+    result = bench.run(python("a", silent + loader(f"raise {raised}")))
+
+    assert result.state == "failed"
+    assert said in error_of(bench, "a")
+    assert len(error_of(bench, "a")) < 5_000
+    error_of(bench, "a").encode()
+
+
 def test_a_traceback_through_a_library_shows_its_end_only(bench: Bench) -> None:
     bench.run(python("a", "import json\n" + loader("return json.loads('{')")))
 
