@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -80,16 +81,29 @@ class Watcher:
         self._dispatcher = dispatcher
         self._engine_id = engine_id or new_id()
         self._is_stopping = False
+        self._ticking: set[tuple[str, str, str]] = set()
+        self._lock = threading.Lock()
 
     def stop(self) -> None:
         """End running ticks after their current page."""
         self._is_stopping = True
 
     def tick(self, compiled: CompiledTrigger, tick_at: datetime) -> SensorTick | None:
-        """Tick the trigger's sensor for the moment `tick_at`; None when that is another engine's.
+        """Tick the trigger's sensor for the moment `tick_at`; None when another engine, or this one, is at it.
 
         Raises SensorTickError after recording the failure, and StoreUnavailable.
         """
+        place = _place(compiled)
+        with self._lock:
+            if place in self._ticking:
+                return None
+            self._ticking.add(place)
+        try:
+            return self._tick(compiled, tick_at)
+        finally:
+            self._ticking.discard(place)
+
+    def _tick(self, compiled: CompiledTrigger, tick_at: datetime) -> SensorTick | None:
         held = self._claim(compiled, tick_at)
         if held is None:
             return None

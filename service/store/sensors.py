@@ -20,7 +20,9 @@ _THIS = (
     & (sensors.c.trigger == bindparam("named"))
 )
 _INSERT = insert_if_absent(sensors)
-_STATE = select(sensors.c.cursor, sensors.c.claim, sensors.c.lease_until, sensors.c.ticked_at).where(_THIS)
+_STATE = select(
+    sensors.c.cursor, sensors.c.claim, sensors.c.engine_id, sensors.c.lease_until, sensors.c.ticked_at
+).where(_THIS)
 _LOCK = _STATE.with_for_update()
 _CLAIM = (
     update(sensors)
@@ -97,14 +99,15 @@ def claim_sensor(
 ) -> SensorClaim | None:
     """Take the tick due at `tick_at`; None when another engine has it, or it is behind the last one.
 
-    A tick whose engine died is taken again once its lease has lapsed, and goes on from its last page.
+    A tick whose engine died is taken again once its lease has lapsed, and goes on from its last page; one
+    that an engine could not bring to an end, by the same engine at once.
     """
     names = _names(project, pipeline, trigger)
     new = {"project": project, "pipeline": pipeline, "trigger": trigger, "claim": 0}
     tx.connection.execute(_INSERT[tx.database.dialect], new)
     state = tx.connection.execute(_LOCK, names).one()
     is_leased = state.lease_until is not None
-    if is_leased and state.lease_until > tx.now:
+    if is_leased and state.lease_until > tx.now and state.engine_id != engine_id:
         return None
     if not is_leased and state.ticked_at is not None and state.ticked_at >= tick_at:
         return None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from service.errors import StoreUnavailable
 from service.store import sensors
 from service.store.sensors import SensorTick
 from service.store.session import Commit
@@ -205,3 +206,24 @@ def test_files_landing_while_paused_are_held(build: Build) -> None:
     assert result is not None
     assert result.reason == "1 held"
     assert engine.runs() == []
+
+
+def test_a_tick_that_the_store_cut_off_is_taken_up_at_once(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = build(LANDED)
+    watcher = Watcher(engine.runtime, engine.dispatcher)
+    tick(engine, watcher=watcher)
+    land(engine, "a.csv")
+
+    def go_away(*_: object) -> None:
+        raise StoreUnavailable("the store", "it is away")
+
+    with monkeypatch.context() as away:
+        away.setattr(sensors, "commit_page", go_away)
+        with pytest.raises(StoreUnavailable):
+            tick(engine, watcher=watcher)
+    other = tick(engine)  # another engine's: the lease of the first one holds
+
+    assert other is None
+    assert tick(engine, watcher=watcher) == SensorTick(seen=1, new=1)

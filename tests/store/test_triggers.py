@@ -60,14 +60,16 @@ def test_a_tick_is_recorded_by_the_first_engine_only(database: Database) -> None
         assert [tick.tick_at.minute for tick in ticks.listing(connection, *HOOK)] == [15, 0]
 
 
-def claim_tick(database: Database, minutes: int, *, lease_seconds: float = 60) -> SensorClaim | None:
+def claim_tick(
+    database: Database, minutes: int, *, lease_seconds: float = 60, engine_id: str = "engine-1"
+) -> SensorClaim | None:
     return database.write(
         Commit.SENSOR,
         lambda tx: sensors.claim_sensor(
             tx,
             *FILES,
             tick_at=NOON + timedelta(minutes=minutes),
-            engine_id="engine-1",
+            engine_id=engine_id,
             lease_seconds=lease_seconds,
         ),
     )
@@ -86,7 +88,7 @@ def test_a_sensor_is_ticked_by_one_engine_and_once_for_each_moment(database: Dat
     first = held(claim_tick(database, 0))
 
     assert first.cursor is None
-    assert claim_tick(database, 0) is None
+    assert claim_tick(database, 0, engine_id="engine-2") is None
     finish(database, first, SensorTick(seen=2, new=1, duplicate=1), {"after": "a"})
     assert claim_tick(database, 0) is None
     assert held(claim_tick(database, 1)).cursor == {"after": "a"}
@@ -94,6 +96,16 @@ def test_a_sensor_is_ticked_by_one_engine_and_once_for_each_moment(database: Dat
         (row,) = sensors.listing(connection, *FILES)
     assert row.result == SensorTick(seen=2, new=1, duplicate=1)
     assert (row.tick_at, row.cursor_before, row.cursor_after) == (NOON, None, {"after": "a"})
+
+
+def test_an_engine_takes_up_its_own_tick_that_it_could_not_end(database: Database) -> None:
+    cut_off = held(claim_tick(database, 0))
+
+    again = held(claim_tick(database, 0))
+
+    assert again.claim == cut_off.claim + 1
+    with pytest.raises(ClaimLost):
+        finish(database, cut_off, SensorTick(), None)
 
 
 def test_a_tick_whose_engine_died_goes_on_from_its_last_page(database: Database) -> None:
