@@ -43,6 +43,13 @@ def user_traceback(error: BaseException, root: Path) -> str:
     """
     if _is_ours(error) and _place(error, root) is None:
         return describe(error, root)
+    try:
+        return _formatted(error, root)
+    except Exception:  # an exception may hold anything in the place of what Python puts there
+        return describe(error, root)
+
+
+def _formatted(error: BaseException, root: Path) -> str:
     whole = traceback.TracebackException.from_exception(error)
     seen: set[int] = set()
     pending: list[tuple[traceback.TracebackException | None, BaseException | None]] = [(whole, error)]

@@ -252,6 +252,7 @@ def test_an_exception_is_told_by_file_line_and_message(bench: Bench) -> None:
         ("ValueError('a\\0b\\ud800')", "ValueError: a\N{REPLACEMENT CHARACTER}b?"),
         ("ValueError('x' * 1_000_000)", " more characters)"),
         ("Silent()", "Silent: (its message cannot be read)"),
+        ("SyntaxError('odd', ('file', 'x', 'y', 5))", "SyntaxError: odd"),
     ],
 )
 def test_whatever_an_exception_says_can_be_kept(bench: Bench, raised: str, said: str) -> None:
