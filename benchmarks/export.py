@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from pathlib import Path
@@ -14,6 +15,8 @@ import pyarrow.csv
 
 from benchmarks.measure import Row, median
 from pipelines.io import Postgres
+from pipelines.io.config import Profile, Profiles
+from pipelines.secrets import Secrets
 from tests.parts.postgres import PostgresServer
 
 ROWS = 1_000_000
@@ -59,9 +62,7 @@ def measure(server: PostgresServer, folder: Path) -> Row:
     frame = taxi_frame()
     ready = folder / "taxi.csv"
     pyarrow.csv.write_csv(pa.Table.from_pandas(frame, preserve_index=False), ready)
-    connector = Postgres.from_profile(
-        {"POSTGRES_HOST": server.socket_dir, "POSTGRES_DBNAME": database, "POSTGRES_USER": server.user}
-    )
+    connector = Postgres.from_profile(_profile(server, database, folder))
     connector.export(frame.head(10), "public", "trips", if_exists="replace")
     _run(server, database, "CREATE TABLE bare (LIKE trips)")
 
@@ -79,6 +80,16 @@ def measure(server: PostgresServer, folder: Path) -> Row:
         f"≤ 1.5 × psql ({ratio:.2f} ×)",
         ratio <= 1.5,
     )
+
+
+def _profile(server: PostgresServer, database: str, folder: Path) -> Profile:
+    settings = {
+        "POSTGRES_HOST": server.socket_dir,
+        "POSTGRES_DBNAME": database,
+        "POSTGRES_USER": server.user,
+    }
+    (folder / "io_config.yaml").write_text(json.dumps({"default": settings}))  # JSON is YAML
+    return Profiles(folder, environ={}, secrets=Secrets(None, {})).profile("default")
 
 
 def _psql(server: PostgresServer, database: str, ready: Path) -> None:
