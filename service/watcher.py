@@ -89,7 +89,7 @@ class Watcher:
         self._is_stopping = True
 
     def tick(self, compiled: CompiledTrigger, tick_at: datetime) -> SensorTick | None:
-        """Tick the trigger's sensor for the moment `tick_at`; None when another engine, or this one, is at it.
+        """Tick the trigger's sensor for the moment `tick_at`; None when somebody is at it already.
 
         Raises SensorTickError after recording the failure, and StoreUnavailable.
         """
