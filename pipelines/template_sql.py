@@ -86,9 +86,10 @@ def _number(value: int | float | Decimal) -> str:
 
 def unsafe_values(tree: nodes.Template, text: str) -> Iterator[tuple[int, str]]:
     """Yield (line, sentence) for each place where what a sender wrote would be read as SQL."""
+    names = _names_of_event_data(tree)
     for output in tree.find_all(nodes.Output):
         for part in output.nodes:
-            if not _is_safe(part):
+            if not _is_safe(part, names):
                 yield (
                     part.lineno,
                     "event data becomes part of the SQL as it came, so that a sender could write SQL; write "
@@ -99,11 +100,30 @@ def unsafe_values(tree: nodes.Template, text: str) -> Iterator[tuple[int, str]]:
         yield line, "`sql_literal` brings its own quotes; take the quotes around it away"
 
 
-def _is_safe(node: nodes.Node) -> bool:
+def _names_of_event_data(tree: nodes.Template) -> frozenset[str]:
+    """Return `event`, and what `set` and `for` call parts of it."""
+    names = frozenset({"event"})
+    for target, value in _bindings(tree):
+        if not _is_safe(value, names):
+            bound = (target, *target.find_all(nodes.Name))
+            names |= {name.name for name in bound if isinstance(name, nodes.Name)}
+    return names
+
+
+def _bindings(tree: nodes.Template) -> Iterator[tuple[nodes.Node, nodes.Node]]:
+    for node in tree.find_all((nodes.Assign, nodes.For)):
+        if isinstance(node, nodes.Assign):
+            yield node.target, node.node
+        elif isinstance(node, nodes.For):
+            yield node.target, node.iter
+
+
+def _is_safe(node: nodes.Node, names: frozenset[str]) -> bool:
+    """Tell whether the value of an expression holds no text of what `names` stand for."""
     if isinstance(node, nodes.Name):
-        return node.name != "event"
+        return node.name not in names
     if isinstance(node, nodes.Filter) and node.name in _SAFE_FILTERS:
         return True
     if isinstance(node, nodes.CondExpr):
-        return all(_is_safe(part) for part in (node.expr1, node.expr2) if part is not None)
-    return all(_is_safe(child) for child in node.iter_child_nodes())
+        return all(_is_safe(part, names) for part in (node.expr1, node.expr2) if part is not None)
+    return all(_is_safe(child, names) for child in node.iter_child_nodes())

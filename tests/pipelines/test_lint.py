@@ -139,6 +139,7 @@ def test_sql_as_mage_writes_it_is_fine() -> None:
         "SELECT {{ event.data.name | sql_literal }}",
         "{% if event.data.full %}SELECT 1{% else %}SELECT 2{% endif %}",
         "SELECT {{ 1 if event.data.full else 2 }}",
+        "{% set size = event.data.size | int %}SELECT {{ size }}",
         "SELECT '{{ ds }}', {{ month }}, {{ variables('x') }} FROM {{ df_1 }}",
     ],
 )
@@ -148,7 +149,13 @@ def test_sql_with_no_text_of_a_sender_in_it_is_fine(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["{{ event.data.name }}", "'{{ event.data['name'] }}'", "{{ 'x' ~ event.key | upper }}"],
+    [
+        "{{ event.data.name }}",
+        "'{{ event.data['name'] }}'",
+        "{{ 'x' ~ event.key | upper }}",
+        "{% set name = event.data.name %}{{ name }}",
+        "{% for key, part in event.data.parts %}{{ part }}{% endfor %}",
+    ],
 )
 def test_event_data_that_would_be_read_as_sql_is_warned_of(text: str) -> None:
     (problem,) = lint(f"SELECT 1\n WHERE a = {text}", language="sql")
