@@ -114,13 +114,14 @@ def test_files_stay_short_enough_to_read():
 def test_nothing_happens_at_import():
     """No module calls a function that starts, opens or connects while it is imported."""
     busy = ("connect", "create_engine", "Thread", "Popen", "start", "open", "run", "getenv")
-    wrong = []
-    for name, path in modules().items():
-        for statement in ast.parse(path.read_text()).body:
-            if isinstance(statement, ast.Expr | ast.Assign | ast.AnnAssign):
-                for call in ast.walk(statement):
-                    if isinstance(call, ast.Call) and _called(call) in busy:
-                        wrong.append(f"{name}:{call.lineno} calls {_called(call)}")
+    wrong = [
+        f"{name}:{call.lineno} calls {_called(call)}"
+        for name, path in modules().items()
+        for statement in ast.parse(path.read_text()).body
+        if isinstance(statement, ast.Expr | ast.Assign | ast.AnnAssign)
+        for call in ast.walk(statement)
+        if isinstance(call, ast.Call) and _called(call) in busy
+    ]
 
     assert wrong == []
 
