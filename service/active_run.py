@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 
@@ -30,13 +29,13 @@ from service.endings import (
 )
 from service.errors import Closed, QueueFull
 from service.executors.base import Message, Process
+from service.executors.messages import log_line_of, moment_of
 from service.store.session import GroupCommit
 from service.store.values import (
     BlockEnded,
     BlockStarted,
     BlockState,
     ClaimedRun,
-    LogLine,
     LogLines,
     Report,
     RunEnded,
@@ -121,7 +120,7 @@ class ActiveRun:
                     self._block_ended(message)
                 case "logs":
                     self._report_later(
-                        LogLines(self.id, self.claim, tuple(_log_line(line) for line in message["lines"]))
+                        LogLines(self.id, self.claim, tuple(log_line_of(line) for line in message["lines"]))
                     )
                 case "result":
                     self._result(message)
@@ -223,6 +222,8 @@ class ActiveRun:
     def _block_ended(self, message: Message) -> None:
         name = message["block"]
         self._running.pop(name, None)
+        if self._ending is not None and self._ending.is_over_with(name, time.monotonic()):
+            self._ending = None
         report = BlockEnded(
             self.id,
             self.claim,
@@ -233,7 +234,7 @@ class ActiveRun:
             deaths=self._deaths.get(name, 0),
             rows=message["rows"],
             error=message["error"],
-            retry_at=_moment(message["retry_at"]),
+            retry_at=moment_of(message["retry_at"]),
             checkpoint=message["checkpoint"],
             volatile=message["volatile"],
         )
@@ -252,7 +253,7 @@ class ActiveRun:
 
     def _result(self, message: Message) -> None:
         state = RunState.QUEUED if message["state"] == "stopped" else RunState(message["state"])
-        self._end_run(state, error=message["error"], available_at=_moment(message["retry_at"]))
+        self._end_run(state, error=message["error"], available_at=moment_of(message["retry_at"]))
 
     def _end_run(
         self, state: RunState, *, error: str | None = None, available_at: datetime | None = None
@@ -387,18 +388,3 @@ class ActiveRun:
             error=error,
             retry_at=retry_at,
         )
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
-
-
-def _log_line(line: Mapping[str, Any]) -> LogLine:
-    return LogLine(
-        seq=0,
-        at=datetime.fromisoformat(line["at"]),
-        level=line["level"],
-        text=line["text"],
-        block=line["block"],
-        attempt=line["attempt"],
-    )

@@ -49,6 +49,10 @@ class Ending:
         siblings = running.keys() - {self.culprit}
         return now >= self.kill_at or not siblings
 
+    def is_over_with(self, ended: str, now: float) -> bool:
+        """Say whether nobody has to be killed any more: the culprit came to its end by itself, in time."""
+        return ended == self.culprit and now < self.kill_at
+
 
 def overtime_of_run(deadline: float, timeout_seconds: float, pipeline: str, now: float) -> Ending | None:
     """`deadline`: on the monotonic clock."""

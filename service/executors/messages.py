@@ -1,12 +1,13 @@
-"""What the engine tells worker processes: who they are, and the runs they are to execute."""
+"""What the engine and its worker processes tell each other, as JSON has it: times are ISO text."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from service.settings import Settings
-from service.store.values import ClaimedRun
+from service.store.values import ClaimedRun, LogLine
 
 
 def hello_of(settings: Settings) -> dict[str, Any]:
@@ -55,6 +56,22 @@ def run_message(claimed: ClaimedRun, root: str) -> dict[str, Any]:
             for block in run.blocks
         },
     }
+
+
+def log_line_of(line: Mapping[str, Any]) -> LogLine:
+    """Return a line of a "logs" message; the store gives it its number."""
+    return LogLine(
+        seq=0,
+        at=datetime.fromisoformat(line["at"]),
+        level=line["level"],
+        text=line["text"],
+        block=line["block"],
+        attempt=line["attempt"],
+    )
+
+
+def moment_of(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _text(moment: datetime | None) -> str | None:

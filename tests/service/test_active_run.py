@@ -69,6 +69,22 @@ class Scene:
         started = {"type": "started", "block": block, "attempt": 1, "at": utc_now().isoformat()}
         self.run.on_message({**started, **limits, **keys})
 
+    def end_block(self, block: str = "load") -> None:
+        self.run.on_message(
+            {
+                "type": "ended",
+                "block": block,
+                "state": "succeeded",
+                "attempt": 1,
+                "at": utc_now().isoformat(),
+                "rows": None,
+                "error": None,
+                "retry_at": None,
+                "checkpoint": None,
+                "volatile": True,
+            }
+        )
+
     def checked(self) -> NotingProcess:
         """Hold the limits once, and return what the process was told."""
         self.run.check()
@@ -214,6 +230,21 @@ def test_a_block_over_its_time_is_tried_again_and_its_siblings_lose_nothing(
     assert (clean.state, clean.attempt, clean.deaths) == (BlockState.QUEUED, 0, 0)
 
 
+def test_nobody_is_killed_for_a_late_block_that_ends_after_all(begin: Callable[..., Scene]) -> None:
+    scene = begin()
+    scene.run.attach(scene.process)
+    scene.start_block("load", timeout_seconds=0.001)
+    scene.start_block("clean")
+    wait_until(lambda: scene.checked().sent == [{"type": "drain"}], what="the drain")
+
+    scene.end_block("load")
+    scene.run.check()
+    scene.run.on_message({"type": "result", "state": "stopped", "error": None, "retry_at": None})
+
+    assert scene.process.kills == 0
+    assert scene.stored().blocks[0].state is BlockState.SUCCEEDED
+
+
 def test_a_result_that_comes_before_the_kill_counts(begin: Callable[..., Scene]) -> None:
     scene = begin()
     scene.run.attach(scene.process)
@@ -242,10 +273,6 @@ def test_a_run_whose_reports_cannot_be_taken_is_given_up(begin: Callable[..., Sc
     scene.reports.close()
 
     scene.start_block()
-    ended = {"state": "succeeded", "attempt": 1, "rows": None, "error": None, "retry_at": None}
-    scene.run.on_message(
-        {"type": "ended", "block": "load", "at": utc_now().isoformat(), "checkpoint": None, "volatile": True}
-        | ended
-    )
+    scene.end_block()
 
     assert scene.process.kills == 1
