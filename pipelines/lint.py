@@ -146,8 +146,8 @@ def chained_assignments(tree: ast.Module) -> Iterator[tuple[int, str]]:
             part = ast.unparse(node.func.value)
             yield (
                 node.lineno,
-                f"`{part}.{node.func.attr}(..., inplace=True)` changes a copy, and is lost in pandas 3; "
-                f"write `{part} = {part}.{node.func.attr}(...)`",
+                f"`{part}.{node.func.attr}(..., inplace=True)` changes a copy"
+                f"{_condition(node.func.value)}, and is lost in pandas 3; write `{part} = {part}.{node.func.attr}(...)`",
             )
 
 
@@ -157,6 +157,21 @@ def _is_column(node: ast.expr) -> bool:
         return False
     key = node.slice
     return isinstance(key, ast.List) or (isinstance(key, ast.Constant) and isinstance(key.value, str))
+
+
+def _may_be_column(node: ast.expr) -> bool:
+    """Tell whether `node` looks like `df[column]` or `df.age`, which may be a frame in something, too."""
+    if isinstance(node, ast.Subscript):
+        return isinstance(node.value, ast.Name) and isinstance(node.slice, ast.Name)
+    return (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id not in ("self", "cls")
+    )
+
+
+def _condition(part: ast.expr) -> str:
+    return "" if _is_column(part) else " if that is a column"
 
 
 def _is_chained(target: ast.expr) -> bool:
@@ -175,7 +190,7 @@ def _is_in_place_on_part(call: ast.Call) -> bool:
     return (
         isinstance(function, ast.Attribute)
         and function.attr in _IN_PLACE_METHODS
-        and _is_column(function.value)
+        and (_is_column(function.value) or _may_be_column(function.value))
         and any(
             keyword.arg == "inplace"
             and isinstance(keyword.value, ast.Constant)

@@ -94,6 +94,8 @@ def test_code_that_cannot_run_is_told(text: str, line: int, sentence: str) -> No
     ("statement", "remedy"),
     [
         ("df['a'].fillna(0, inplace=True)", "write `df['a'] = df['a'].fillna(...)`"),
+        ("df[column].fillna(0, inplace=True)", "changes a copy if that is a column"),
+        ("df.age.fillna(0, inplace=True)", "write `df.age = df.age.fillna(...)`"),
         ("df[['a', 'b']].replace(1, 2, inplace=True)", "df[['a', 'b']] = df[['a', 'b']].replace(...)"),
         ("df['a'][df.b > 1] = 2", "write `df.loc[df.b > 1, 'a'] = ...`"),
         ("df['a'].loc[mask] = 2", "write `df.loc[mask, 'a'] = ...`"),
@@ -114,6 +116,9 @@ def test_chained_assignment_is_told_with_its_remedy(statement: str, remedy: str)
         "df['a'] = df['a'].fillna(0)",
         "df.loc[mask, 'a'] = 1",
         "df.fillna(0, inplace=True)",
+        "self.df.fillna(0, inplace=True)",
+        "frames[0].fillna(0, inplace=True)",
+        "df.age.fillna(0)",
     ],
 )
 def test_assignment_that_reaches_its_frame_is_fine(statement: str) -> None:
