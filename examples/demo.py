@@ -74,7 +74,7 @@ def _environ(folder: Path, secret: str) -> dict[str, str]:
         "MILLRACE_PROJECT": str(TAXI),
         "MILLRACE_HOME": str(folder / "state"),
         "MILLRACE_SECRET_TAXI_WEBHOOK": secret,
-        "MILLRACE_LOG_LEVEL": "warning",
+        "MILLRACE_LOG_FORMAT": "json",
         "TAXI_DUCKDB": str(folder / "warehouse.duckdb"),
         "TAXI_LAKE": str(folder / "lake"),
     }
@@ -109,7 +109,8 @@ def _service(console: Console, folder: Path, environ: Mapping[str, str]) -> Iter
         for port in (PREFERRED_PORT, _free_port()):
             command = [*MILLRACE, "start", "--port", str(port)]
             process = stack.enter_context(_running(command, environ, stdout=output, stderr=output))
-            if _becomes_ready(process, f"http://127.0.0.1:{port}/readyz"):
+            # It must say so itself: on a port that is taken, another demo may answer in its place.
+            if _listens(process, log) and _becomes_ready(process, f"http://127.0.0.1:{port}/readyz"):
                 yield f"http://127.0.0.1:{port}"
                 return
     raise SystemExit(f"the service did not start:\n{log.read_text()}")
@@ -129,6 +130,16 @@ def _running(
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def _listens(process: subprocess.Popen[bytes], log: Path) -> bool:
+    """Wait until the service says that it has its port; False when it ends instead."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if '"message": "listening"' in log.read_text():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _becomes_ready(process: subprocess.Popen[bytes], url: str) -> bool:
