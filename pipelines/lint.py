@@ -147,7 +147,8 @@ def chained_assignments(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield (
                 node.lineno,
                 f"`{part}.{node.func.attr}(..., inplace=True)` changes a copy"
-                f"{_condition(node.func.value)}, and is lost in pandas 3; write `{part} = {part}.{node.func.attr}(...)`",
+                f"{_condition(node.func.value)}, and is lost in pandas 3; "
+                f"write `{part} = {part}.{node.func.attr}(...)`",
             )
 
 
