@@ -19,6 +19,7 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from service.errors import CommitUnknown, StoreUnavailable, UnsupportedStore
+from service.store.borrowing import REST_SECONDS, WriteConnections
 from service.store.columns import from_micros
 from service.store.commits import ALL_CRASH_POINTS, Commit
 from service.store.faults import Fault, fault_of, one_line
@@ -30,7 +31,6 @@ __all__ = ["ALL_CRASH_POINTS", "Commit", "Database", "Transaction"]
 Result = TypeVar("Result")
 CrashPoint = Callable[[str], None]
 
-REST_SECONDS = 1.0
 MAX_RACES = 8  # how often a transaction that lost a race is begun again
 NOTIFY_CHANNEL = "millrace"
 _NOTIFY = text("SELECT pg_notify(:channel, topic) FROM unnest(CAST(:topics AS text[])) AS topic")
@@ -87,7 +87,7 @@ class Database:
         self._reads = self._engine.execution_options(
             **({"isolation_level": "AUTOCOMMIT"} if self.is_postgres else {})
         )
-        self._writes = self._engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._writers = WriteConnections(self._engine.execution_options(begin="BEGIN IMMEDIATE"))
         self._lock = None if self.is_postgres else WriteLock(Path(f"{self.url.database}.lock"))
         self._signals = None if self.is_postgres else Signals(home / "wake")
 
@@ -122,6 +122,7 @@ class Database:
         raise AssertionError("unreachable")
 
     def close(self) -> None:
+        self._writers.close()
         self._engine.dispose()
         if self._lock is not None:
             self._lock.close()
@@ -135,7 +136,7 @@ class Database:
         return connection
 
     def _write_once(self, commit: Commit, work: Callable[[Transaction], Result]) -> Result:
-        with self._turn(), self._writes.connect() as connection:
+        with self._turn(), self._writers.borrowed() as connection:
             transaction = Transaction(connection, self)
             connection.begin()
             result = work(transaction)
