@@ -68,7 +68,9 @@ def list_events(
     print_table(
         ("event", "received", "source", "outcome", "runs", "reason"),
         [_row(event) for event in page],
-        empty="No events yet. `millrace pipelines show NAME` prints the address of a webhook.",
+        empty="No events yet. `millrace pipelines show NAME` prints the address of a webhook."
+        if not any((pipeline, trigger, outcome, source, since))
+        else "No event fits these options.",
     )
     if following:
         click.echo(f"more: --cursor {following}", err=True)

@@ -63,7 +63,9 @@ def list_runs(
     print_table(
         ("run", "pipeline", "state", "trigger", "created", "took"),
         [_row(run) for run in page],
-        empty="No runs yet. `millrace run PIPELINE` makes one.",
+        empty="No runs yet. `millrace run PIPELINE` makes one."
+        if filters == run_store.RunFilters()
+        else "No run fits these options.",
     )
     if following:
         click.echo(f"more: --cursor {following}", err=True)
@@ -164,10 +166,16 @@ def logs(
 ) -> None:
     """Print the log of a run. With --json each line is an object of its own."""
     with opened(projects) as runtime:
-        find_run(runtime, run_id)
+        _check_block(find_run(runtime, run_id), block)
         filters = {"block": block, "level": level, "contains": contains}
         for line in _lines(runtime, run_id, filters, is_followed=is_followed):
             click.echo(LogLineJson.of(line).model_dump_json() if as_json else _text(line))
+
+
+def _check_block(run: Run, block: str | None) -> None:
+    known = [one.name for one in run.blocks]
+    if block is not None and known and block not in known:
+        raise click.UsageError(f"run {run.id} has no block {block!r}; it has: {', '.join(known)}")
 
 
 def _lines(runtime: Runtime, run_id: str, filters: dict[str, Any], *, is_followed: bool) -> Iterator[LogLine]:

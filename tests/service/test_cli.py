@@ -184,6 +184,22 @@ def test_log_of_a_run_names_its_block(millrace: Callable[..., Completed], run_id
     assert any("out/totals.csv" in line["text"] for line in lines)
 
 
+def test_log_of_a_block_that_the_run_does_not_have_is_wrong_use(
+    millrace: Callable[..., Completed], run_id: str
+) -> None:
+    refused = millrace("runs", "logs", run_id, "--block", "nope")
+
+    assert refused.returncode == 2
+    assert "has no block 'nope'; it has: load_orders" in refused.stderr
+
+
+def test_empty_list_tells_no_runs_from_none_that_fit(millrace: Callable[..., Completed], lone: Path) -> None:
+    assert "No run fits" in millrace("runs", "list", "--pipeline", "nope").stderr
+    assert "No event fits" in millrace("events", "list", "--source", "nope").stderr
+    assert "No runs yet" in run_millrace("runs", "list", cwd=lone).stderr
+    assert "No events yet" in run_millrace("events", "list", cwd=lone).stderr
+
+
 def test_unknown_run_is_wrong_use(millrace: Callable[..., Completed]) -> None:
     refused = millrace("runs", "show", "0190163d-8694-739b-aea5-966c26f8ad91")
 
