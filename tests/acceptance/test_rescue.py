@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.parts.projects import BlockFile, open_webhook, write_pipeline, write_project
-from tests.parts.service import Service
+from tests.parts.service import Service, alive
 from tests.parts.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -123,6 +123,22 @@ def test_engines_that_stop_never_make_a_block_fail(project, folder, start_servic
         engine.terminate()
         wait_until(lambda: _journal(folder).count("second") > tries, what="the next try", seconds=30)  # noqa: B023
     (folder / "go").touch()
+
+    run = _finished(service, run_id)
+    assert run["state"] == "succeeded"
+    assert [block["attempt"] for block in run["blocks"]] == [1, 1, 1]
+
+
+def test_a_service_stops_in_time_also_while_a_block_hangs(project, folder, start_service):
+    service = start_service(project, environ={"MILLRACE_DRAIN_SECONDS": "1"})
+    run_id = _begin_second(service, folder)
+    below = service.descendants()
+
+    assert service.stop(seconds=15) == 0
+    assert alive(below) == []
+    (folder / "go").touch()
+    service.start()
+    service.wait_ready()
 
     run = _finished(service, run_id)
     assert run["state"] == "succeeded"
