@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -81,6 +82,22 @@ def test_threads_that_append_at_once_all_get_through(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(export, range(8))) == [1] * 8
     assert sorted(made(tmp_path).load("SELECT n FROM s.t")["n"]) == list(range(8))
+
+
+def test_a_file_that_another_branch_just_closes_is_opened_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB refuses a file between the last use and the end of its being closed, in the same process."""
+    connect, refusals = duckdb.connect, ["the database file is already attached by database 'w'"]
+
+    def refuse_once(database: str) -> duckdb.DuckDBPyConnection:
+        if refusals:
+            raise duckdb.OperationalError(refusals.pop())
+        return connect(database)
+
+    monkeypatch.setattr(duckdb, "connect", refuse_once)
+
+    assert made(tmp_path).export(pd.DataFrame({"n": [1]}), table_name="t") == 1
 
 
 def test_a_database_in_memory_lasts_as_long_as_its_connector(tmp_path: Path) -> None:
