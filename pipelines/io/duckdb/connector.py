@@ -201,17 +201,22 @@ def _connect(settings: DuckDBSettings) -> duckdb.DuckDBPyConnection:
     for wait in _waits(settings.lock_timeout):
         try:
             return _connected(settings)
-        except duckdb.IOException as error:
-            if "lock" not in str(error).lower():
+        except duckdb.OperationalError as error:
+            if not _is_taken(error):
                 raise _unreadable(settings, error) from error
         time.sleep(wait)
     try:
         return _connected(settings)
-    except duckdb.IOException as error:
+    except duckdb.OperationalError as error:
         raise ConnectionFailed(
             f"another process holds {settings.database} (profile {settings.profile!r}), and did not let go "
             f"in {settings.lock_timeout:g} s: {error}. Close it there, or raise DUCKDB_LOCK_TIMEOUT"
         ) from error
+
+
+def _is_taken(error: duckdb.Error) -> bool:
+    """Say whether waiting may help: another process holds the file, or a branch of this one just closes it."""
+    return "lock" in str(error).lower() or "already attached" in str(error)
 
 
 def _connected(settings: DuckDBSettings) -> duckdb.DuckDBPyConnection:
