@@ -215,7 +215,7 @@ def _connect(settings: DuckDBSettings) -> duckdb.DuckDBPyConnection:
 
 
 def _is_taken(error: duckdb.Error) -> bool:
-    """Say whether waiting may help: another process holds the file, or a branch of this one just closes it."""
+    """Say whether waiting may help: another process holds the file, or a branch of ours just closes it."""
     return "lock" in str(error).lower() or "already attached" in str(error)
 
 
