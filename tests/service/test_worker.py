@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,9 @@ class Bench:
 
     def _warm_process(self) -> psutil.Process | None:
         for process in psutil.Process().children():
-            if "service.executors.host" in process.cmdline() and self._is_idle():
-                return process
+            with suppress(psutil.Error):  # it may be gone by now
+                if "service.executors.host" in process.cmdline() and self._is_idle():
+                    return process
         return None
 
     def _is_idle(self) -> bool:
