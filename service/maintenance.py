@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,7 @@ from service.store.session import Commit
 logger = structlog.get_logger(__name__)
 
 SET_ASIDE = ".deleted"
+SHORTEST_LIFE = timedelta(minutes=1)  # of the checkpoints of finished runs, however full the disk is
 PAUSE_SECONDS = 0.05  # between two batches, in which others get their turn to write
 
 
@@ -47,9 +50,25 @@ class Maintenance:
 
     def prune(self) -> int:
         """Delete all that is too old, or what there is time for before the stop; return how many rows."""
+        return self._prune_all(self._retention) + self._prune_to_cap()
+
+    def _prune_to_cap(self) -> int:
+        """Shorten the life of checkpoints by half and half again, until they fit under their cap."""
+        rows = 0
+        retention = self._retention
+        cap = self._runtime.settings.checkpoint_gb * 1e9
+        while not self._stopping.is_set() and size_of(self._runtime.settings.checkpoints) > cap:
+            if retention.checkpoints < SHORTEST_LIFE:
+                logger.warning("checkpoints of open runs exceed MILLRACE_CHECKPOINT_GB")
+                break
+            retention = replace(retention, checkpoints=retention.checkpoints / 2)
+            rows += self._prune_all(retention)
+        return rows
+
+    def _prune_all(self, retention: Retention) -> int:
         total = 0
         while not self._stopping.is_set():
-            pruned = self._prune_batch()
+            pruned = self._prune_batch(retention)
             delete_set_aside(self._runtime.settings.checkpoints)
             if pruned.is_done:
                 break
@@ -57,10 +76,10 @@ class Maintenance:
             self._stopping.wait(PAUSE_SECONDS)
         return total
 
-    def _prune_batch(self) -> Pruned:
+    def _prune_batch(self, retention: Retention) -> Pruned:
         move = partial(set_aside, self._runtime.settings.checkpoints)
         return self._runtime.database.write(
-            Commit.PRUNE, lambda tx: prune(tx, self._retention, set_aside=move, batch=self._batch)
+            Commit.PRUNE, lambda tx: prune(tx, retention, set_aside=move, batch=self._batch)
         )
 
     def _prune_on(self) -> None:
@@ -104,6 +123,17 @@ def set_aside(checkpoints: Path, run_ids: Sequence[str]) -> None:
             continue
         except OSError as error:
             logger.warning("could not delete checkpoints", folder=str(folder), error=str(error))
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files below the folder; what vanishes meanwhile does not count."""
+    total = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                is_folder = entry.is_dir(follow_symlinks=False)
+                total += size_of(Path(entry)) if is_folder else entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 def delete_set_aside(checkpoints: Path) -> None:

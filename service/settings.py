@@ -158,6 +158,11 @@ class Settings(BaseSettings):
     checkpoint_days: Days = Field(
         default=7, description="Days after which the checkpoints of finished runs are deleted."
     )
+    checkpoint_gb: float = Field(
+        default=20,
+        gt=0,
+        description="Disk space for checkpoints in GB; beyond it those of the oldest finished runs go early.",
+    )
     refused_limit: int = Field(
         default=10_000, ge=0, description="Refused deliveries that are remembered; the oldest go first."
     )

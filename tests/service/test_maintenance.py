@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -53,6 +54,19 @@ def finished_run(runtime: Runtime, *, days_ago: float) -> Path:
 def count(runtime: Runtime) -> int:
     with runtime.database.read() as connection:
         return connection.execute(select(func.count()).select_from(runs_table)).scalar_one()
+
+
+def test_the_oldest_checkpoints_go_early_when_there_are_too_many(tmp_path: Path, runtime: Runtime) -> None:
+    kept, gone = finished_run(runtime, days_ago=0.01), finished_run(runtime, days_ago=0.9)
+    for folder in (kept, gone):
+        (folder / "load.1.arrow").write_bytes(bytes(600_000))
+    small = replace(runtime, settings=runtime.settings.model_copy(update={"checkpoint_gb": 0.001}))
+
+    Maintenance(small).prune()
+
+    assert kept.exists()
+    assert not gone.exists()
+    assert count(runtime) == 2
 
 
 def test_checkpoints_go_before_their_runs(runtime: Runtime) -> None:
