@@ -15,7 +15,7 @@ from functools import partial
 
 import structlog
 
-from pipelines.project import content_hash
+from pipelines.project import Project, content_hash
 from service.active_run import ActiveRun
 from service.endings import Limits
 from service.errors import StoreError
@@ -144,7 +144,9 @@ class Worker:
 
     def _pin(self, run: Run) -> Pin | str:
         """Return the run's pipeline as it is now, or a sentence that says why it cannot run."""
-        pinned = self._runtime.projects.get(run.project).pinned(run.pipeline)
+        project = self._runtime.projects.get(run.project)
+        # A web process may see a new pipeline, and take an event for it, a moment before this engine does.
+        pinned = project.pinned(run.pipeline) or Project.load(project.root).pinned(run.pipeline)
         if pinned is None:
             return (
                 f"Project '{run.project}' has no pipeline '{run.pipeline}' that can run. "
