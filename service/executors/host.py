@@ -189,9 +189,11 @@ class Host:
         """End the process with its lease. It never sends: the channel of a stopped engine takes nothing."""
         while True:
             self._active.wait()
-            if self._is_lapsed():
-                die()  # somebody else has the run now; what this process still did would be wrong
+            was_lapsed = self._is_lapsed()
             time.sleep(BEAT_SECONDS)
+            # Seen twice, because the reader may just have taken a renewal out and not noted it yet.
+            if was_lapsed and self._is_lapsed():
+                die()  # somebody else has the run now; what this process still did would be wrong
 
     def _is_lapsed(self) -> bool:
         # A renewal may lie unread in the channel, when a block held the interpreter's lock for long.

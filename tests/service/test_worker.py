@@ -267,9 +267,9 @@ def exits(one, **kwargs):
 
 
 def test_a_block_that_holds_the_interpreter_for_longer_than_a_lease_may_go_on(bench: Bench) -> None:
-    holds = "\n@custom\ndef holds(*args, **kwargs):\n    note(kwargs)\n    ctypes.PyDLL(None).sleep(4)\n"
+    holds = "\n@custom\ndef holds(*args, **kwargs):\n    note(kwargs)\n    ctypes.PyDLL(None).sleep(6)\n"
     bench.pipeline("holds", BlockFile("holds", "import ctypes\n" + NOTE + holds))
-    bench.start(lease_seconds=1.5)
+    bench.start(lease_seconds=3)
 
     run = bench.finished(bench.launch("holds"))
 
