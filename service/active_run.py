@@ -36,6 +36,7 @@ from service.store.values import (
     BlockStarted,
     BlockState,
     ClaimedRun,
+    LogLine,
     LogLines,
     Report,
     RunEnded,
@@ -365,6 +366,9 @@ class ActiveRun:
             )
             return self._ended_block(name, BlockState.FAILED, block.attempt, deaths, error=error)
         logger.warning("a worker process died", run_id=self.id, block=name, deaths=deaths, how=how)
+        text = f"The worker process died under this block ({how}); the block runs again."
+        line = LogLine(0, self._clock(), "warning", text, block=name, attempt=block.attempt)
+        self._report_later(LogLines(self.id, self.claim, (line,)))
         return self._ended_block(name, BlockState.QUEUED, block.attempt - 1, deaths)
 
     def _ended_block(

@@ -80,6 +80,8 @@ def test_a_killed_worker_process_costs_only_the_block_it_ran(project, folder, st
     run = _finished(service, run_id)
     assert run["state"] == "succeeded"
     assert _journal(folder) == ["first", "second", "second", "last"]
+    log = requests.get(f"{service.url}/api/v1/runs/{run_id}/logs?block=second", timeout=10).json()
+    assert "died under this block (by signal SIGKILL)" in log["items"][0]["text"]
 
 
 def test_a_killed_engine_costs_only_the_block_that_ran(project, folder, start_service, store_environ):
