@@ -19,7 +19,7 @@ def measure(store: str, running: Running, folder: Path) -> list[Row]:
     stamps = folder / f"{store}.stamps"
     first, finished = _noop_runs(running, stamps)
     chain = median([_finished_seconds(running, "chain", "") for _ in range(7)][2:])
-    small = median(_hand_overs(running, "small", folder / f"{store}.small", 9)[2:])
+    small = median(_hand_overs(running, "small", folder / f"{store}.small", 25)[4:])
     return [
         Row(
             store,

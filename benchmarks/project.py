@@ -66,8 +66,7 @@ import pandas as pd
 def load(*args, **kwargs):
     numbers = np.random.default_rng(1).random((1_000_000, 10))
     frame = pd.DataFrame(numbers, columns=[f"c{i}" for i in range(10)])
-    with open(kwargs["stamp"], "a") as stamps:
-        stamps.write(f"{time.time_ns()}\\n")
+    frame.attrs["returned"] = time.time_ns()
     return frame
 """
 
@@ -78,8 +77,7 @@ import pandas as pd
 @data_loader
 def load(*args, **kwargs):
     frame = pd.DataFrame({"a": range(10), "b": [0.5] * 10})
-    with open(kwargs["stamp"], "a") as stamps:
-        stamps.write(f"{time.time_ns()}\\n")
+    frame.attrs["returned"] = time.time_ns()
     return frame
 """
 
@@ -90,7 +88,7 @@ import time
 def receive(frame, *args, **kwargs):
     arrived = time.time_ns()
     with open(kwargs["stamp"], "a") as stamps:
-        stamps.write(f"{arrived}\\n")
+        stamps.write(f"{frame.attrs['returned']}\\n{arrived}\\n")
     return None
 """
 
@@ -99,8 +97,9 @@ import time
 
 @data_exporter
 def durable(frame, *args, **kwargs):
+    arrived = time.time_ns()
     with open(kwargs["stamp"], "a") as stamps:
-        stamps.write(f"{time.time_ns()}\\n")
+        stamps.write(f"{frame.attrs['returned']}\\n{arrived}\\n")
 """
 
 HOLDER = """\

@@ -7,7 +7,7 @@ own, after which the writer has to wait its turn among the threads that answer r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from service.store.statements import AnyRow
 MAX_VALUES = 8000  # bound values in one statement; SQLite allows 32,766
 
 Convert = Callable[[Any], Any]
+Statement = tuple[str, tuple[Any, ...]]  # with its values
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,26 @@ class _Plan:
         return [row[name] if convert is None else convert(row[name]) for name, convert in self.converts]
 
 
+class Together:
+    """Inserts that need nothing of each other: Postgres takes them all in one round trip."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._statements: list[Statement] = []
+
+    def add(self, insert: BulkInsert, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._statements += insert.statements(self._connection.dialect, rows)
+
+    def send(self) -> None:
+        """Execute what was added, in that order."""
+        statements, self._statements = self._statements, []
+        if self._connection.dialect.name == "postgresql" and statements:
+            text = "; ".join(text for text, _ in statements)
+            statements = [(text, tuple(value for _, values in statements for value in values))]
+        for text, values in statements:
+            self._connection.exec_driver_sql(text, values)
+
+
 class BulkInsert:
     """An INSERT of rows that all have a value for each of `columns`; by default for every column."""
 
@@ -44,17 +65,21 @@ class BulkInsert:
 
     def __call__(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[AnyRow]:
         """Insert the rows and return what the tail's RETURNING gives, if it has one."""
-        plan = self._plan(connection.dialect)
-        most = MAX_VALUES // len(self._columns)
         returned: list[AnyRow] = []
-        for begin in range(0, len(rows), most):
-            part = rows[begin : begin + most]
-            statement = f"{plan.head}{', '.join([plan.row] * len(part))}{plan.tail}"
-            values = tuple(value for row in part for value in plan.values(row))
+        for statement, values in self.statements(connection.dialect, rows):
             result = connection.exec_driver_sql(statement, values)
             if result.returns_rows:
                 returned += result.all()
         return returned
+
+    def statements(self, dialect: Dialect, rows: Sequence[Mapping[str, Any]]) -> Iterator[Statement]:
+        """Yield the statements that insert the rows, each with its values."""
+        plan = self._plan(dialect)
+        most = MAX_VALUES // len(self._columns)
+        for begin in range(0, len(rows), most):
+            part = rows[begin : begin + most]
+            text = f"{plan.head}{', '.join([plan.row] * len(part))}{plan.tail}"
+            yield text, tuple(value for row in part for value in plan.values(row))
 
     def _plan(self, dialect: Dialect) -> _Plan:
         known = self._plans.get(dialect.name)

@@ -10,14 +10,14 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, select
 
-from service.store.bulk import BulkInsert
+from service.store.bulk import BulkInsert, Together
 from service.store.database import Transaction
 from service.store.erasure import forget
 from service.store.event_reading import get, listing, raw_of
 from service.store.faults import fault_of_values
 from service.store.held import held, release_held
 from service.store.keys import Digester
-from service.store.run_rows import insert_runs
+from service.store.run_rows import add_runs
 from service.store.tables import deliveries, event_keys, events, matches
 from service.store.values import NewEvent, Outcome, Recorded, Verdict
 
@@ -26,9 +26,9 @@ __all__ = ["forget", "get", "held", "listing", "raw_of", "record", "release_held
 _insert_keys = BulkInsert(
     event_keys, "digest", "event_id", "first_seen", tail="ON CONFLICT DO NOTHING RETURNING digest"
 )
-_insert_event_rows = BulkInsert(events)
-_insert_matches = BulkInsert(matches)
-_insert_delivery_rows = BulkInsert(deliveries, "event_id", "verdict", "reason", "at", "road")
+_event_rows = BulkInsert(events)
+_matches = BulkInsert(matches)
+_delivery_rows = BulkInsert(deliveries, "event_id", "verdict", "reason", "at", "road")
 _ORIGINALS = (
     select(
         event_keys.c.digest,
@@ -114,22 +114,24 @@ def _record_all(tx: Transaction, arrivals: Sequence[_Arrival]) -> dict[int, Reco
     inserted = _insert_keys(tx.connection, keys)
     fresh = [firsts[bytes(row.digest)] for row in inserted]
     fresh.sort(key=lambda arrival: arrival.place)
-    _insert_events(tx, [arrival.event for arrival in fresh])
+    inserts = Together(tx.connection)
+    _add_events(inserts, [arrival.event for arrival in fresh])
     new = {arrival.place for arrival in fresh}
     repeats = [arrival for arrival in arrivals if arrival.place not in new]
     answers: dict[int, Recorded | Exception] = {arrival.place: _first(arrival.event) for arrival in fresh}
-    answers.update(_repeats(tx, repeats))
-    _insert_deliveries(tx, arrivals, answers)
+    if repeats:
+        inserts.send()  # their first may be among them
+        answers.update(_repeats(tx, repeats))
+    inserts.add(_delivery_rows, [_delivery_row(one.event, answers[one.place]) for one in arrivals])
+    inserts.send()
     return answers
 
 
-def _insert_events(tx: Transaction, new: Sequence[NewEvent]) -> None:
-    if not new:
-        return
-    _insert_event_rows(tx.connection, [_event_row(event) for event in new])
-    _insert_matches(tx.connection, [row for event in new for row in _match_rows(event)])
-    insert_runs(
-        tx.connection,
+def _add_events(inserts: Together, new: Sequence[NewEvent]) -> None:
+    inserts.add(_event_rows, [_event_row(event) for event in new])
+    inserts.add(_matches, [row for event in new for row in _match_rows(event)])
+    add_runs(
+        inserts,
         [(match.run, event.received_at) for event in new for match in event.matches if match.run is not None],
     )
 
@@ -201,13 +203,6 @@ def _run_ids(tx: Transaction, event_ids: Sequence[str]) -> dict[str, list[str]]:
     for event_id, run_id in tx.connection.execute(_MATCHED_RUNS, {"event_ids": list(event_ids)}):
         found[event_id].append(run_id)
     return found
-
-
-def _insert_deliveries(
-    tx: Transaction, arrivals: Sequence[_Arrival], answers: dict[int, Recorded | Exception]
-) -> None:
-    rows = [_delivery_row(arrival.event, answers[arrival.place]) for arrival in arrivals]
-    _insert_delivery_rows(tx.connection, rows)
 
 
 def _delivery_row(event: NewEvent, answer: Recorded | Exception) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select
 
-from service.store.bulk import BulkInsert
+from service.store.bulk import BulkInsert, Together
 from service.store.statements import AnyRow
 from service.store.tables import block_runs, run_limits, runs
 from service.store.values import BlockRun, BlockState, NewRun, Run, RunState
 
-_insert_run_rows = BulkInsert(
+_limit_rows = BulkInsert(run_limits, "key", "run_id", "maximum", "rank", "held")
+_run_rows = BulkInsert(
     runs,
     *(
         column.name
@@ -84,9 +85,16 @@ def insert_runs(
     connection: Connection, new: Sequence[tuple[NewRun, datetime]], *, idempotency: str | None = None
 ) -> None:
     """Insert queued runs, each with the time it was made."""
-    if not new:
-        return
-    _insert_run_rows(connection, [_new_row(run, at, idempotency) for run, at in new])
+    inserts = Together(connection)
+    add_runs(inserts, new, idempotency=idempotency)
+    inserts.send()
+
+
+def add_runs(
+    inserts: Together, new: Sequence[tuple[NewRun, datetime]], *, idempotency: str | None = None
+) -> None:
+    """Add the inserts of queued runs, each with the time it was made."""
+    inserts.add(_run_rows, [_new_row(run, at, idempotency) for run, at in new])
     limits = [
         {
             "key": limit.key,
@@ -98,8 +106,7 @@ def insert_runs(
         for run, _ in new
         for limit in run.limits
     ]
-    if limits:
-        connection.execute(INSERT_LIMITS, limits)
+    inserts.add(_limit_rows, limits)
 
 
 def _new_row(run: NewRun, at: datetime, idempotency: str | None) -> dict[str, Any]:
