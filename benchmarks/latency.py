@@ -115,7 +115,7 @@ def _hand_overs(running: Running, pipeline: str, stamps: Path, runs: int) -> lis
 
 
 def _raw_write(folder: Path) -> float:
-    data = bytes(80_000_000)
+    data = os.urandom(80_000_000)  # pages that are really there: zeros would first have to be faulted in
     began = time.perf_counter()
     with open(folder / "raw", "wb") as file:
         file.write(data)

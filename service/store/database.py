@@ -33,7 +33,7 @@ CrashPoint = Callable[[str], None]
 
 MAX_RACES = 8  # how often a transaction that lost a race is begun again
 NOTIFY_CHANNEL = "millrace"
-_NOTIFY = text("SELECT pg_notify(:channel, topic) FROM unnest(CAST(:topics AS text[])) AS topic")
+_NOTIFY = "SELECT pg_notify(%s, topic) FROM unnest(CAST(%s AS text[])) AS topic"
 _POSTGRES_NOW = text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)")
 
 
@@ -164,8 +164,7 @@ class Database:
 
     def _announce_inside(self, transaction: Transaction) -> None:
         if self.is_postgres and transaction.topics:
-            values = {"channel": NOTIFY_CHANNEL, "topics": list(transaction.topics)}
-            transaction.connection.execute(_NOTIFY, values)
+            transaction.connection.exec_driver_sql(_NOTIFY, (NOTIFY_CHANNEL, list(transaction.topics)))
 
     def _commit(self, connection: Connection, commit: Commit) -> None:
         try:
