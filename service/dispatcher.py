@@ -70,7 +70,7 @@ class Dispatcher:
             max_body_bytes=max_body_bytes,
         )
         self._accepts: GroupCommit[NewEvent, Recorded] = GroupCommit(
-            database, Commit.ACCEPT, events.record, gather_seconds=GATHER_SECONDS
+            database, Commit.ACCEPT, events.record_shared, gather_seconds=GATHER_SECONDS
         )
         self._subscription: Subscription | None = None
         self._refuses: GroupCommit[NewRefusal, None] = GroupCommit(

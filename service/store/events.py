@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ from service.store.run_rows import add_runs
 from service.store.tables import deliveries, event_keys, events, matches
 from service.store.values import NewEvent, Outcome, Recorded, Verdict
 
-__all__ = ["forget", "get", "held", "listing", "raw_of", "record", "release_held"]
+__all__ = ["forget", "get", "held", "listing", "raw_of", "record", "record_shared", "release_held"]
 
 _insert_keys = BulkInsert(
     event_keys, "digest", "event_id", "first_seen", tail="ON CONFLICT DO NOTHING RETURNING digest"
@@ -56,12 +56,25 @@ class _Arrival:
     event: NewEvent
 
 
+_Answers = dict[int, Recorded | Exception]  # by place
+_How = Callable[[Transaction, Sequence[_Arrival]], _Answers]
+
+
 def record(tx: Transaction, new: Sequence[NewEvent]) -> list[Recorded | Exception]:
     """Record a batch and answer each event in its place.
 
     An event whose key is known gets the ids of the original; one that cannot be stored gets its exception,
     and the others are stored all the same. Notifies "queued" when a run was made.
     """
+    return _record_by(_record_guarded, tx, new)
+
+
+def record_shared(tx: Transaction, new: Sequence[NewEvent]) -> list[Recorded | Exception]:
+    """Record like `record`, without a savepoint: the writer tries those of a failed batch one by one."""
+    return record(tx, new) if len(new) == 1 else _record_by(_record_all, tx, new)
+
+
+def _record_by(how: _How, tx: Transaction, new: Sequence[NewEvent]) -> list[Recorded | Exception]:
     digester = Digester(tx)
     arrivals = [
         _Arrival(place, digester.digest(event.project, event.source, event.key), event)
@@ -69,8 +82,7 @@ def record(tx: Transaction, new: Sequence[NewEvent]) -> list[Recorded | Exceptio
     ]
     # Two batches that hold the same keys must lock them in the same order, or Postgres finds a deadlock.
     arrivals.sort(key=lambda arrival: arrival.digest)
-    answers: dict[int, Recorded | Exception] = {}
-    _record_guarded(tx, arrivals, answers)
+    answers = how(tx, arrivals)
     if any(
         isinstance(answer, Recorded) and answer.run_ids and not answer.duplicate
         for answer in answers.values()
@@ -79,31 +91,24 @@ def record(tx: Transaction, new: Sequence[NewEvent]) -> list[Recorded | Exceptio
     return [answers[place] for place in range(len(new))]
 
 
-def _record_guarded(
-    tx: Transaction, arrivals: Sequence[_Arrival], answers: dict[int, Recorded | Exception]
-) -> None:
+def _record_guarded(tx: Transaction, arrivals: Sequence[_Arrival]) -> _Answers:
     """Record all at once; when values are at fault, halve until only the bad ones are left out."""
     if not arrivals:
-        return
+        return {}
     try:
         with tx.savepoint():
-            made = _record_all(tx, arrivals)
+            return _record_all(tx, arrivals)
     except Exception as error:
         reason = fault_of_values(error)
         if reason is None:
             raise
         if len(arrivals) == 1:
-            answers[arrivals[0].place] = reason
-            return
-    else:
-        answers.update(made)
-        return
+            return {arrivals[0].place: reason}
     middle = len(arrivals) // 2
-    _record_guarded(tx, arrivals[:middle], answers)
-    _record_guarded(tx, arrivals[middle:], answers)
+    return {**_record_guarded(tx, arrivals[:middle]), **_record_guarded(tx, arrivals[middle:])}
 
 
-def _record_all(tx: Transaction, arrivals: Sequence[_Arrival]) -> dict[int, Recorded | Exception]:
+def _record_all(tx: Transaction, arrivals: Sequence[_Arrival]) -> _Answers:
     firsts: dict[bytes, _Arrival] = {}
     for arrival in arrivals:
         firsts.setdefault(arrival.digest, arrival)

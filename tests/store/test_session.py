@@ -109,7 +109,9 @@ def test_a_server_that_goes_away_is_reported_and_used_again_when_it_is_back(
         url = f"postgresql://postgres@/postgres?host={data}"
         home = tmp_path_factory.mktemp("home")
         with opened_store(url, home) as database:
-            group: GroupCommit[NewEvent, Recorded] = GroupCommit(database, Commit.ACCEPT, events.record)
+            group: GroupCommit[NewEvent, Recorded] = GroupCommit(
+                database, Commit.ACCEPT, events.record_shared
+            )
             group.start()
             group.submit(new_event("before")).result(10)
             run = enqueue(database)
@@ -154,7 +156,7 @@ def test_a_connection_that_breaks_in_the_commit_leaves_its_fate_unknown(
 
 
 def test_a_batch_shares_one_commit_and_a_bad_item_fails_alone(database: Database) -> None:
-    group: GroupCommit[NewEvent, Recorded] = GroupCommit(database, Commit.ACCEPT, events.record)
+    group: GroupCommit[NewEvent, Recorded] = GroupCommit(database, Commit.ACCEPT, events.record_shared)
     good = [group.submit(new_event(f"k{number}")) for number in range(10)]
     bad = group.submit(new_event("\x00"))
 
@@ -181,7 +183,9 @@ def test_an_apply_that_raises_is_tried_item_by_item(database: Database) -> None:
 
 
 def test_a_full_or_closed_queue_takes_nothing(database: Database) -> None:
-    group: GroupCommit[NewEvent, Recorded] = GroupCommit(database, Commit.ACCEPT, events.record, max_queue=2)
+    group: GroupCommit[NewEvent, Recorded] = GroupCommit(
+        database, Commit.ACCEPT, events.record_shared, max_queue=2
+    )
     waiting = [group.submit(new_event(f"k{number}")) for number in range(2)]
 
     with pytest.raises(QueueFull):
