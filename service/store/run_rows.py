@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, select
 
 from service.store.bulk import BulkInsert, Together
 from service.store.statements import AnyRow
 from service.store.tables import block_runs, run_limits, runs
 from service.store.values import BlockRun, BlockState, NewRun, Run, RunState
 
-_limit_rows = BulkInsert(run_limits, "key", "run_id", "maximum", "rank", "held")
+LIMIT_ROWS = BulkInsert(run_limits, "key", "run_id", "maximum", "rank", "held")
 _run_rows = BulkInsert(
     runs,
     *(
@@ -34,7 +34,6 @@ _run_rows = BulkInsert(
         }
     ),
 )
-INSERT_LIMITS = insert(run_limits)
 
 RUN_COLUMNS = (
     runs.c.id,
@@ -106,7 +105,7 @@ def add_runs(
         for run, _ in new
         for limit in run.limits
     ]
-    inserts.add(_limit_rows, limits)
+    inserts.add(LIMIT_ROWS, limits)
 
 
 def _new_row(run: NewRun, at: datetime, idempotency: str | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from service.store.claims import Renewed, claim, end_cancelled, renew, rescue
 from service.store.columns import dump_json
 from service.store.database import Transaction
 from service.store.reports import apply
-from service.store.run_rows import INSERT_LIMITS, RUN_COLUMNS, blocks_of, insert_runs, run_of
+from service.store.run_rows import LIMIT_ROWS, RUN_COLUMNS, blocks_of, insert_runs, run_of
 from service.store.statements import AnyRow
 from service.store.tables import block_runs, runs
 from service.store.values import BlockState, NewRun, Run, RunState
@@ -171,8 +171,8 @@ def retry(tx: Transaction, run_id: str) -> Run:
     tx.connection.execute(_QUEUE_AGAIN, {"run_id": run_id})
     tx.connection.execute(_RESET_BLOCKS, {"the_run": run_id})
     if row.limits:
-        tx.connection.execute(
-            INSERT_LIMITS,
+        LIMIT_ROWS(
+            tx.connection,
             [
                 {"key": key, "run_id": run_id, "maximum": maximum, "rank": row.rank, "held": False}
                 for key, maximum in row.limits
