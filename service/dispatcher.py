@@ -12,24 +12,24 @@ import structlog
 
 from pipelines.secrets import Secrets
 from sensors.event import Event
-from service.admission import Admission
-from service.catalog import Catalog
 from service.clock import Clock
-from service.decisions import Circumstances, Interval, decide
-from service.doors import Door, token_digest
 from service.errors import Closed, QueueFull, StoreUnavailable
-from service.planning import Arrival, Moment, event_of, plan_baseline, plan_delivery, plan_event
+from service.intake.admission import Admission
+from service.intake.doors import Door, token_digest
+from service.intake.refusals import Cause, Refused
+from service.intake.verify.base import Signed, Unverified
+from service.matching.catalog import Catalog
+from service.matching.decisions import Circumstances, Interval, decide
+from service.matching.planning import Arrival, Moment, event_of, plan_baseline, plan_delivery, plan_event
+from service.matching.rendering import Rendering
+from service.matching.trigger_states import States, TriggerStates
+from service.matching.triggers import CompiledTrigger, StateKey, TriggerKey
 from service.projects import Projects
-from service.refusals import Cause, Refused
-from service.rendering import Rendering
 from service.store import events, held, refused, triggers
 from service.store.refused import NewRefusal
 from service.store.session import Commit, Database, GroupCommit, Transaction
 from service.store.values import NewEvent, NewMatch, Recorded, StoredEvent
 from service.store.wakeups import Subscription, WakeUps
-from service.trigger_states import States, TriggerStates
-from service.triggers import CompiledTrigger, StateKey, TriggerKey
-from service.verify.base import Signed, Unverified
 
 logger = structlog.get_logger(__name__)
 

@@ -13,17 +13,17 @@ import structlog
 
 from service import lifeline
 from service.alarm import Alarm
+from service.clocks.scheduler import Scheduler
 from service.errors import StoreError
 from service.maintenance import Maintenance
 from service.projects import ProjectsWatch
+from service.running.worker import Worker
 from service.runtime import Runtime, build_dispatcher, build_runtime
-from service.scheduler import Scheduler
 from service.settings import Settings
 from service.store import engines
 from service.store.ids import new_id
 from service.store.session import Commit
-from service.watcher import Watcher
-from service.worker import Worker
+from service.watching.watcher import Watcher
 
 logger = structlog.get_logger(__name__)
 

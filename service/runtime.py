@@ -12,10 +12,10 @@ from pipelines.secrets import Secrets
 from service.clock import Clock, utc_now
 from service.dispatcher import Dispatcher
 from service.errors import SettingsError
-from service.executors.base import Executor
-from service.executors.messages import hello_of
-from service.executors.process import ProcessExecutor
 from service.projects import Projects
+from service.running.executors.base import Executor
+from service.running.executors.messages import hello_of
+from service.running.executors.process import ProcessExecutor
 from service.settings import Settings
 from service.store.migrate import migrate
 from service.store.session import Database

@@ -12,10 +12,10 @@ from pipelines.model import Problem, Severity
 from pipelines.project import Project
 from service.cli.options import json_option, project_option, settings_of
 from service.cli.output import console, print_json, styled, table
+from service.intake.webhook_checks import webhook_problems
 from service.logs import configure_logs
 from service.projects import Projects
-from service.sensor_checks import sensor_problems
-from service.webhook_checks import webhook_problems
+from service.watching.sensor_checks import sensor_problems
 
 
 @click.command()

@@ -13,8 +13,8 @@ import click
 from pipelines.model import InputType, Pipeline
 from pipelines.project import Project
 from service.cli.options import settings_of
-from service.launch import UnknownPipeline, find_pipeline
 from service.logs import configure_logs
+from service.running.launch import UnknownPipeline, find_pipeline
 from service.runtime import Runtime, build_runtime
 
 _TEXT_TYPES = (InputType.STRING, InputType.DATE, InputType.DATETIME)

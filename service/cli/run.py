@@ -13,14 +13,14 @@ from service.cli.follow import View, follow, view_for
 from service.cli.opened import opened, pipeline_called, typed_variables
 from service.cli.options import Moment, json_option, project_option, var_option
 from service.cli.output import print_json
-from service.launch import UnknownBlock, launch
+from service.running.launch import UnknownBlock, launch
+from service.running.worker import Worker
 from service.runtime import Runtime
 from service.store import runs
 from service.store.ids import new_id
 from service.store.session import Commit
 from service.store.values import Run, RunState
 from service.web.schemas import run_json
-from service.worker import Worker
 
 
 @click.command()

@@ -20,7 +20,7 @@ from service.cli.opened import opened, pipeline_called, typed_variables
 from service.cli.options import json_option, project_option, settings_of, var_option
 from service.cli.output import console, print_json, print_table, styled
 from service.cli.run import execute
-from service.launch import launch
+from service.running.launch import launch
 from service.runtime import Runtime
 from service.store.values import BlockState, Run, RunState
 from service.web.schemas import run_json

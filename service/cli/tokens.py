@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pipelines.model import TriggerType
-from service.doors import own_token
-from service.rendering import Rendering
+from service.intake.doors import own_token
+from service.matching.rendering import Rendering
+from service.matching.triggers import CompiledTrigger, compile_trigger
 from service.runtime import Runtime
 from service.store import triggers
 from service.store.session import Commit
-from service.triggers import CompiledTrigger, compile_trigger
 
 
 def trigger_token(runtime: Runtime, project: str, pipeline: str, name: str) -> str | None:

@@ -17,13 +17,13 @@ from service.cli.opened import json_of, opened
 from service.cli.options import Moment, json_option, project_option
 from service.cli.output import print_json, print_table, styled, when
 from service.cli.tokens import compiled_trigger
+from service.clocks.timetable import timetable_of
+from service.matching.triggers import CompiledTrigger
 from service.runtime import Runtime, build_dispatcher
 from service.store import triggers as trigger_store
 from service.store.ids import new_id
 from service.store.session import Commit
 from service.store.values import Outcome, Recorded
-from service.timetable import timetable_of
-from service.triggers import CompiledTrigger
 from service.web.declarations import Declarations, TriggerJson
 
 _NAME = "TRIGGER is PIPELINE/NAME, or NAME alone where only one pipeline has a trigger of that name."

@@ -19,10 +19,10 @@ from pipelines.model import (
     TriggerType,
 )
 from pipelines.project import Project
-from service.doors import ADDRESS_PREFIX
 from service.errors import NotFound
-from service.launch import find_pipeline
+from service.intake.doors import ADDRESS_PREFIX
 from service.projects import Projects
+from service.running.launch import find_pipeline
 from service.runtime import Runtime
 from service.store import triggers as trigger_rows
 from service.web.schemas import ListJson, Shape

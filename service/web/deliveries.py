@@ -11,10 +11,10 @@ import structlog
 from flask import Request
 
 from service.dispatcher import Dispatcher
-from service.doors import Door
 from service.errors import CommitUnknown, StoreUnavailable
-from service.planning import Arrival
-from service.refusals import Cause, Refused
+from service.intake.doors import Door
+from service.intake.refusals import Cause, Refused
+from service.matching.planning import Arrival
 from service.store.values import Recorded
 from service.web.bodies import BodyTooLarge, read_body
 from service.web.problems import Refusal

@@ -23,8 +23,8 @@ from service.errors import (
     UnstorableText,
     WrongState,
 )
-from service.launch import UnknownBlock, UnknownPipeline
 from service.projects import UnknownProject
+from service.running.launch import UnknownBlock, UnknownPipeline
 from service.web.schemas import FieldProblemJson, ProblemJson
 
 logger = structlog.get_logger(__name__)

@@ -11,14 +11,14 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from service.dispatcher import Dispatcher
-from service.doors import ADDRESS_PREFIX, Door
-from service.planning import Arrival
-from service.refusals import Cause, Refused
+from service.intake.doors import ADDRESS_PREFIX, Door
+from service.intake.refusals import Cause, Refused
+from service.intake.verify.base import Signed, Unverified
+from service.intake.verify.registry import build_scheme
+from service.matching.planning import Arrival
 from service.store import runs
 from service.store.session import Database
 from service.store.values import Recorded, Run, RunState
-from service.verify.base import Signed, Unverified
-from service.verify.registry import build_scheme
 from service.web.deliveries import answer_body, answer_to, deliver, read_arrival, wait_seconds
 from service.web.parts import WebParts
 from service.web.problems import Refusal

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from service.dispatcher import Dispatcher
+from service.matching.triggers import CompiledTrigger
 from service.runtime import Runtime, build_dispatcher, build_runtime
 from service.settings import Settings
 from service.store import events, runs, ticks
 from service.store.session import Commit
 from service.store.ticks import Tick
 from service.store.values import Run, StoredEvent
-from service.triggers import CompiledTrigger
 
 PIPELINE = """
 name: taxi

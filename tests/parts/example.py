@@ -14,12 +14,12 @@ from typing import Any
 
 import psutil
 
-from service.launch import launch
+from service.running.launch import launch
+from service.running.worker import Worker
 from service.runtime import Runtime, build_runtime
 from service.settings import load_settings
 from service.store import logs, runs
 from service.store.values import Run
-from service.worker import Worker
 from tests.parts.waiting import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

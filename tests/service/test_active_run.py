@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from service.active_run import ActiveRun
 from service.clock import utc_now
-from service.endings import Limits
-from service.executors.base import Message
+from service.running.active_run import ActiveRun
+from service.running.endings import Limits
+from service.running.executors.base import Message
 from service.store import runs
 from service.store.session import Commit, Database, GroupCommit
 from service.store.values import BlockState, Report, Run, RunState

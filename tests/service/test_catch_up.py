@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.catch_up import MAX_ROWS, MAX_RUNS, CatchUp, due_ticks
-from service.timetable import Every, TimetableError
+from service.clocks.catch_up import MAX_ROWS, MAX_RUNS, CatchUp, due_ticks
+from service.clocks.timetable import Every, TimetableError
 
 HOURLY = Every(timedelta(hours=1))
 NOON = datetime(2026, 1, 10, 12, tzinfo=UTC)

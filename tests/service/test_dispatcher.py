@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from sensors.event import Event
-from service.decisions import Interval
+from service.matching.decisions import Interval
+from service.matching.triggers import CompiledTrigger
 from service.store.session import Commit
 from service.store.values import NewEvent, Outcome, Recorded
-from service.triggers import CompiledTrigger
 from tests.parts.hooks import START, Hooks, running_hooks
 from tests.parts.waiting import wait_until
 

@@ -15,7 +15,7 @@ import structlog
 from service.logs import configure_logs
 from service.settings import load_settings
 configure_logs(load_settings(log_level={level!r}, log_format={form!r}), process="web", least_level={least!r})
-log = structlog.get_logger("service.worker")
+log = structlog.get_logger("service.running.worker")
 {body}
 """
 
@@ -49,7 +49,7 @@ def test_a_line_is_json_without_a_terminal() -> None:
         "info",
         "web",
     )
-    assert line["logger"] == "service.worker"
+    assert line["logger"] == "service.running.worker"
     assert line["timestamp"].endswith("Z")
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.redaction import REDACTED, redacted
+from service.intake.redaction import REDACTED, redacted
 
 
 @pytest.mark.parametrize(

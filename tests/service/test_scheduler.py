@@ -10,10 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.clock import utc_now
+from service.clocks.scheduler import Scheduler
 from service.runtime import build_dispatcher, build_runtime
-from service.scheduler import Scheduler
 from service.settings import Settings
-from service.watcher import Watcher
+from service.watching.watcher import Watcher
 from tests.parts.clockwork import Clockwork, Now, write_project
 from tests.parts.waiting import wait_until
 

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.model import Severity
 from pipelines.project import Project
-from service.sensor_checks import sensor_problems
+from service.watching.sensor_checks import sensor_problems
 from tests.parts.clockwork import write_project
 
 LANDED = """

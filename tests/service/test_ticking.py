@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from service.clocks.ticking import MISSED, Ticker
 from service.store.session import Commit
 from service.store.triggers import pause
 from service.store.values import Outcome
-from service.ticking import MISSED, Ticker
 from tests.parts.clockwork import Build, Clockwork, Now, build_clockwork
 
 HOURLY = "triggers: [{name: hourly, type: schedule, cron: '0 * * * *'}]"

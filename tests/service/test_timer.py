@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service.timer import Job, Timer
-from service.timetable import Every
+from service.clocks.timer import Job, Timer
+from service.clocks.timetable import Every
 
 DEADLINE_SECONDS = 10.0
 NEVER = Every(timedelta(days=3650))

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from service.timetable import Cron, Every, TimetableError, TimetableTrigger, duration, timetable_of
+from service.clocks.timetable import Cron, Every, TimetableError, TimetableTrigger, duration, timetable_of
 
 NEW_YORK = "America/New_York"
 

@@ -13,11 +13,11 @@ from pipelines.model import Pipeline, Trigger, TriggerType
 from pipelines.project import Project
 from pipelines.secrets import Secrets
 from sensors.event import Event
-from service.decisions import Circumstances, decide
-from service.doors import Door, build_door
-from service.rendering import Rendering
+from service.intake.doors import Door, build_door
+from service.matching.decisions import Circumstances, decide
+from service.matching.rendering import Rendering
+from service.matching.triggers import CompiledTrigger, compile_trigger, compile_triggers, run_limits
 from service.store.values import Limit, NewMatch, Outcome
-from service.triggers import CompiledTrigger, compile_trigger, compile_triggers, run_limits
 from tests.parts.hooks import BLOCK
 from tests.parts.projects import write_pipeline, write_project
 

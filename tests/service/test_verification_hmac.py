@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from service.verify.base import Fault, SchemeError, Signed, Unverified
-from service.verify.registry import build_scheme
+from service.intake.verify.base import Fault, SchemeError, Signed, Unverified
+from service.intake.verify.registry import build_scheme
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 GITHUB = {

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from service.verify.base import Fault, SchemeError, Signed, Unverified
-from service.verify.registry import build_scheme
+from service.intake.verify.base import Fault, SchemeError, Signed, Unverified
+from service.intake.verify.registry import build_scheme
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODY = b'{"test": 2432232314}'

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.verify.base import Fault, Scheme, SchemeError, Signed, Unverified
-from service.verify.registry import SCHEMES, build_scheme
+from service.intake.verify.base import Fault, Scheme, SchemeError, Signed, Unverified
+from service.intake.verify.registry import SCHEMES, build_scheme
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 TOKEN = "t0ken-é"

@@ -13,7 +13,7 @@ from service.store.sensors import SensorTick
 from service.store.session import Commit
 from service.store.triggers import pause
 from service.store.values import Outcome
-from service.watcher import SensorTickError, Watcher
+from service.watching.watcher import SensorTickError, Watcher
 from tests.parts.clockwork import Build, Clockwork, Now, build_clockwork
 
 LANDED = """

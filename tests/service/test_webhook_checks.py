@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.project import Project
-from service.webhook_checks import webhook_problems
+from service.intake.webhook_checks import webhook_problems
 from tests.parts.clockwork import write_project
 
 SECRET = "secret: \"{{ secret('shop') }}\""

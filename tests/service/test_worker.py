@@ -14,13 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from service.launch import launch
+from service.running.launch import launch
+from service.running.worker import Worker
 from service.runtime import Runtime, build_runtime
 from service.settings import Settings
 from service.store import logs, runs
 from service.store.session import Commit
 from service.store.values import BlockState, Run, RunState
-from service.worker import Worker
 from tests.parts.projects import BlockFile, write_pipeline, write_project
 from tests.parts.waiting import wait_until
 
@@ -110,7 +110,7 @@ class Bench:
     def _warm_process(self) -> psutil.Process | None:
         for process in psutil.Process().children():
             with suppress(psutil.Error):  # it may be gone by now
-                if "service.executors.host" in process.cmdline() and self._is_idle():
+                if "service.running.executors.host" in process.cmdline() and self._is_idle():
                     return process
         return None
 

@@ -14,9 +14,9 @@ import pytest
 
 from pipelines.project import Project
 from service.clock import utc_now
-from service.executors.base import Message
-from service.executors.messages import hello_of
-from service.executors.process import WorkerProcess
+from service.running.executors.base import Message
+from service.running.executors.messages import hello_of
+from service.running.executors.process import WorkerProcess
 from service.settings import Settings
 from tests.parts.projects import BlockFile, write_pipeline, write_project
 from tests.parts.waiting import wait_until

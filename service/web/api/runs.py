@@ -7,7 +7,7 @@ from http import HTTPStatus
 from flask import Blueprint, url_for
 from spectree import SpecTree
 
-from service.launch import launch
+from service.running.launch import launch
 from service.store import logs, runs
 from service.store.session import Commit, Database
 from service.store.values import Run

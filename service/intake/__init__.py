@@ -1,0 +1,1 @@
+"""What arrives from outside: doors, their guards, and how bodies are read."""

@@ -1,0 +1,112 @@
+"""The doors for webhooks: each an address, a scheme that guards it, and the trigger behind it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.intake.admission import Quota, RateError, read_rate
+from service.intake.payloads import Format
+from service.intake.verify.base import Scheme, SchemeError
+from service.intake.verify.registry import build_scheme
+from service.matching.triggers import CompiledTrigger
+
+ADDRESS_PREFIX = "/webhooks/"
+
+TokenOf = Callable[[CompiledTrigger], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One webhook trigger, ready to receive. With a `fault` it receives nothing: the sentence says why."""
+
+    compiled: CompiledTrigger
+    address: str
+    scheme: Scheme | None
+    max_body_bytes: int
+    form: Format = Format.AUTO
+    quota: Quota = field(default_factory=Quota)
+    is_keyed_by_body: bool = False
+    fault: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The source of its events, within which keys are unique."""
+        return f"webhook:{self.compiled.pipeline.name}/{self.compiled.name}"
+
+
+class DoorError(ValueError):
+    """A webhook trigger's own keys do not make a door. One sentence."""
+
+
+def build_door(compiled: CompiledTrigger, *, token_of: TokenOf, max_body_bytes: int) -> Door:
+    """Build the trigger's door. `token_of` gives the token of one that has no `verify`."""
+    address = _address(compiled)
+    if compiled.fault is not None:
+        return Door(compiled, address, None, max_body_bytes, fault=compiled.fault)
+    spec = compiled.trigger.spec
+    try:
+        return Door(
+            compiled,
+            _checked(address),
+            _scheme(compiled, token_of),
+            max_body_bytes=_count(spec, "max_body") or max_body_bytes,
+            form=read_format(spec.get("format")),
+            quota=Quota(
+                read_rate(str(spec["rate"])) if spec.get("rate") else None, _count(spec, "queue_limit")
+            ),
+            is_keyed_by_body=spec.get("body_key") is True,
+        )
+    except (SchemeError, RateError, DoorError) as error:
+        fault = f"webhook {compiled.name!r} of {compiled.pipeline.name!r} cannot work: {error}"
+        return Door(compiled, address, None, max_body_bytes, fault=fault)
+
+
+def token_digest(token: str) -> bytes:
+    """Return what tokens are looked up by, so that the time of a look-up tells nothing about them."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def own_token(compiled: CompiledTrigger, token_of: TokenOf) -> str:
+    """Return the token that Mage's addresses of this trigger carry: its own in the YAML, else ours."""
+    verify = compiled.verify
+    given = verify.get("secret") if isinstance(verify, Mapping) else None
+    return given if isinstance(given, str) and given else token_of(compiled)
+
+
+def _scheme(compiled: CompiledTrigger, token_of: TokenOf) -> Scheme:
+    verify = compiled.verify
+    if verify is None or (compiled.trigger.mage and not isinstance(verify, str)):
+        return build_scheme({"scheme": "token", "secret": own_token(compiled, token_of)})
+    return build_scheme(verify)
+
+
+def _address(compiled: CompiledTrigger) -> str:
+    given = compiled.trigger.spec.get("path")
+    return str(given) if given else f"{ADDRESS_PREFIX}{compiled.pipeline.name}/{compiled.name}"
+
+
+def _checked(address: str) -> str:
+    if not address.startswith(ADDRESS_PREFIX) or address == ADDRESS_PREFIX:
+        raise DoorError(f"`path` must be below {ADDRESS_PREFIX}, not {address!r}")
+    return address
+
+
+def read_format(value: Any) -> Format:
+    """Return how to read bodies. Raises DoorError."""
+    try:
+        return Format(value or Format.AUTO)
+    except ValueError:
+        known = ", ".join(Format)
+        raise DoorError(f"`format` must be one of {known}, not {value!r}") from None
+
+
+def _count(spec: Mapping[str, Any], name: str) -> int | None:
+    value = spec.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise DoorError(f"`{name}` must be a whole number above 0, not {value!r}")
+    return value

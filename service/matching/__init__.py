@@ -1,0 +1,1 @@
+"""Which triggers an event concerns, and what each makes of it."""

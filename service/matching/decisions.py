@@ -1,0 +1,79 @@
+"""What one trigger makes of one event. Pure: nothing here reads or writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipelines.templating import TemplateError
+from pipelines.variables import InputError, check_inputs
+from sensors.event import Event
+from service.matching.mapping import MappingError, execution_date_of, variables_of
+from service.matching.triggers import CompiledTrigger
+from service.store.ids import new_id
+from service.store.values import OUTCOME_ORDER, NewMatch, NewRun, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The span of time that a tick stands for."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a decision depends on beside the trigger and the event."""
+
+    event_id: str
+    now: datetime
+    is_paused: bool = False
+    interval: Interval | None = None
+
+
+def decide(compiled: CompiledTrigger, event: Event, circumstances: Circumstances) -> NewMatch:
+    """Return the match; when it is RAN it carries the run. Raises nothing for what an event can hold."""
+    if event.quarantine is not None:
+        return _ended(compiled, Outcome.QUARANTINED, event.quarantine)
+    if circumstances.is_paused:
+        return _ended(compiled, Outcome.HELD, "the trigger is paused")
+    if compiled.fault is not None:
+        return _ended(compiled, Outcome.MAPPING_FAILED, compiled.fault)
+    try:
+        if not compiled.matches(event, circumstances.event_id):
+            return _ended(compiled, Outcome.FILTERED, "the filter is false")
+        run = _run(compiled, event, circumstances)
+    except (TemplateError, MappingError, InputError) as error:
+        return _ended(compiled, Outcome.MAPPING_FAILED, str(error))
+    return NewMatch(compiled.pipeline.name, compiled.name, Outcome.RAN, run=run)
+
+
+def outcome_of(matches: tuple[NewMatch, ...]) -> Outcome:
+    """Return the event's own outcome: the first in the documented order among its matches."""
+    found = {match.outcome for match in matches}
+    if Outcome.QUARANTINED in found:
+        return Outcome.QUARANTINED
+    return next((outcome for outcome in OUTCOME_ORDER if outcome in found), Outcome.UNMATCHED)
+
+
+def _run(compiled: CompiledTrigger, event: Event, circumstances: Circumstances) -> NewRun:
+    value = event.as_template_value(circumstances.event_id)
+    interval = circumstances.interval
+    return NewRun(
+        id=new_id(),
+        project=compiled.project,
+        pipeline=compiled.pipeline.name,
+        trigger=compiled.name,
+        event_id=circumstances.event_id,
+        variables=check_inputs(compiled.pipeline, variables_of(compiled, event, value)),
+        execution_date=execution_date_of(compiled, event, value, circumstances.now),
+        interval_start=interval.start if interval else None,
+        interval_end=interval.end if interval else None,
+        limits=compiled.limits,
+        timezone=compiled.timezone,
+    )
+
+
+def _ended(compiled: CompiledTrigger, outcome: Outcome, reason: str) -> NewMatch:
+    return NewMatch(compiled.pipeline.name, compiled.name, outcome, reason)

@@ -1,0 +1,175 @@
+"""From an event, or a delivery of one, to what is recorded: the event and what each trigger makes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from pipelines.templating import TemplateError
+from sensors.event import Event
+from service.intake.doors import Door
+from service.intake.payloads import Payload, read_payload
+from service.intake.redaction import redacted
+from service.matching.decisions import Circumstances, Interval, decide, outcome_of
+from service.matching.mapping import MappingError, plain
+from service.matching.triggers import CompiledTrigger, StateKey
+from service.store.ids import new_id
+from service.store.values import NewEvent, NewMatch, Outcome, StoredEvent
+
+WEBHOOK_RECEIVED = "webhook.received"
+MAX_KEY_CHARACTERS = 300  # a longer key, or one that cannot be shown, is replaced by its digest
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One delivery at a door, as it came. `headers` has lower-case names and unredacted values."""
+
+    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    url: str = ""
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What is true while an event is planned."""
+
+    now: datetime
+    paused: frozenset[StateKey] = frozenset()
+    interval: Interval | None = None
+
+    def is_paused(self, compiled: CompiledTrigger) -> bool:
+        return compiled.is_paused_by_file or compiled.state_key in self.paused
+
+
+def plan_event(project: str, event: Event, triggers: Sequence[CompiledTrigger], moment: Moment) -> NewEvent:
+    """Match an event of a sensor or a clock to the triggers that it concerns."""
+    event_id = new_id()
+    event, text = _checked(event)
+    matches = tuple(_decide(compiled, event, event_id, moment) for compiled in triggers)
+    return _new_event(project, event, event_id, matches, moment, text=text)
+
+
+def plan_baseline(project: str, event: Event, moment: Moment) -> NewEvent:
+    """Record what was there at a sensor's first sight, and start nothing."""
+    event, text = _checked(event)
+    planned = _new_event(project, event, new_id(), (), moment, text=text)
+    return replace(planned, outcome=Outcome.BASELINE, reason="it was there at first sight")
+
+
+def plan_delivery(door: Door, arrival: Arrival, moment: Moment) -> NewEvent:
+    """Match an authentic delivery to the trigger behind its door."""
+    event_id = new_id()
+    content_type = arrival.headers.get("content-type")
+    payload = read_payload(arrival.body, content_type, door.form, arrival.headers.get("content-encoding", ""))
+    event = Event(
+        source=door.source,
+        key=_default_key(door, arrival, payload),
+        type=WEBHOOK_RECEIVED,
+        time=moment.now,
+        data=payload.data,
+        headers=redacted(arrival.headers, door.scheme.secret_headers if door.scheme else frozenset()),
+        raw=payload.raw,
+        content_type=content_type,
+        quarantine=payload.quarantine,
+    )
+    try:
+        event = _keyed(door.compiled, event, event_id)
+    except (TemplateError, MappingError) as error:
+        match = _without_key(door.compiled, str(error), moment)
+    else:
+        match = _decide(door.compiled, event, event_id, moment)
+    return _new_event(door.compiled.project, event, event_id, (match,), moment, text=payload.text)
+
+
+def _decide(compiled: CompiledTrigger, event: Event, event_id: str, moment: Moment) -> NewMatch:
+    circumstances = Circumstances(event_id, moment.now, moment.is_paused(compiled), moment.interval)
+    return decide(compiled, event, circumstances)
+
+
+def _default_key(door: Door, arrival: Arrival, payload: Payload) -> str:
+    """By the body where the trigger says so, else the sender's id, else a fresh one for every delivery."""
+    if door.is_keyed_by_body:
+        return f"sha256:{hashlib.sha256(arrival.body).hexdigest()}"
+    given = door.scheme.delivery_id(arrival.headers, payload.data) if door.scheme else None
+    return _bounded(given or arrival.headers.get("idempotency-key") or new_id())
+
+
+def _keyed(compiled: CompiledTrigger, event: Event, event_id: str) -> Event:
+    """Return the event under the key of the trigger's template. An unreadable event keeps its default key."""
+    if compiled.key is None or event.quarantine is not None:
+        return event
+    key = compiled.key.evaluate(event=event.as_template_value(event_id))
+    if isinstance(key, bool) or not isinstance(key, str | int | float) or key == "":
+        raise MappingError(f"the trigger's `key` gave {key!r}"[:200] + "; it must be a text or a number")
+    return replace(event, key=_bounded(str(plain(key, "the trigger's `key`"))))
+
+
+def _without_key(compiled: CompiledTrigger, reason: str, moment: Moment) -> NewMatch:
+    outcome = Outcome.HELD if moment.is_paused(compiled) else Outcome.MAPPING_FAILED
+    return NewMatch(compiled.pipeline.name, compiled.name, outcome, reason)
+
+
+def _bounded(key: str) -> str:
+    if len(key) <= MAX_KEY_CHARACTERS and key.isprintable():
+        return key
+    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def _checked(event: Event) -> tuple[Event, str | None]:
+    """Return the event and its data as JSON; quarantined when a sensor gave what JSON cannot hold."""
+    if event.quarantine is not None or event.data is None:
+        return event, None
+    try:
+        data = plain(event.data, "data")
+    except MappingError as error:
+        return replace(event, data=None, quarantine=str(error)), None
+    return replace(event, data=data), json.dumps(data)
+
+
+def _new_event(
+    project: str,
+    event: Event,
+    event_id: str,
+    matches: tuple[NewMatch, ...],
+    moment: Moment,
+    *,
+    text: str | None,
+) -> NewEvent:
+    outcome = Outcome.QUARANTINED if event.quarantine is not None else outcome_of(matches)
+    reasons = (match.reason for match in matches if match.outcome is outcome)
+    return NewEvent(
+        id=event_id,
+        project=project,
+        source=event.source,
+        key=event.key,
+        type=event.type,
+        time=event.time,
+        received_at=moment.now,
+        outcome=outcome,
+        subject=event.subject,
+        reason=event.quarantine or next(reasons, None),
+        data=text,
+        raw=event.raw,
+        content_type=event.content_type,
+        headers=event.headers,
+        matches=matches,
+        road=event.source,
+    )
+
+
+def event_of(stored: StoredEvent) -> Event:
+    """Return a stored event as it was when it came, without its raw bytes."""
+    return Event(
+        source=stored.source,
+        key=stored.key,
+        type=stored.type,
+        time=stored.time,
+        subject=stored.subject,
+        data=stored.data,
+        headers=stored.headers,
+    )

@@ -1,0 +1,136 @@
+"""Triggers, compiled once per version of their pipeline, so that an event costs no parsing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.errors import MillraceError
+from pipelines.model import Pipeline, Trigger
+from pipelines.project import Project
+from pipelines.secrets import Secrets
+from pipelines.templating import CompiledTree, Expression, TemplateError, expression
+from sensors.event import Event
+from service.matching.rendering import Rendering
+from service.store.values import Limit
+
+TriggerKey = tuple[str, str]  # (pipeline, trigger)
+StateKey = tuple[str, str, str]  # (project, pipeline, trigger)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledTrigger:
+    """A trigger with its templates compiled and its options rendered.
+
+    With a `fault` it cannot decide anything: the sentence says why, and events that concern it end in
+    `mapping_failed`.
+    """
+
+    project: str
+    pipeline: Pipeline
+    trigger: Trigger
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold secrets
+    verify: str | Mapping[str, Any] | None = field(default=None, repr=False)
+    key: Expression | None = None
+    filter: Expression | None = None
+    variables: CompiledTree | None = None
+    execution_date: Expression | None = None
+    limits: tuple[Limit, ...] = ()
+    fault: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.trigger.name
+
+    @property
+    def state_key(self) -> StateKey:
+        """What the store knows the trigger by."""
+        return self.project, self.pipeline.name, self.trigger.name
+
+    @property
+    def is_paused_by_file(self) -> bool:
+        return self.trigger.spec.get("paused") is True
+
+    @property
+    def timezone(self) -> str:
+        return str(self.trigger.spec.get("timezone") or "UTC")
+
+    def matches(self, event: Event, event_id: str = "") -> bool:
+        """Say whether the filter lets the event through. Raises TemplateError."""
+        if self.filter is None:
+            return True
+        return bool(self.filter.evaluate(event=event.as_template_value(event_id)))
+
+
+def compile_triggers(
+    project: Project, *, environ: Mapping[str, str], secrets: Secrets
+) -> Mapping[TriggerKey, CompiledTrigger]:
+    """Compile every enabled trigger of the project's good pipelines. One that cannot work gets a `fault`."""
+    rendering = Rendering(environ, secrets)
+    return {
+        (pipeline.name, trigger.name): compile_trigger(project.name, pipeline, trigger, rendering)
+        for pipeline in project.pipelines.values()
+        for trigger in pipeline.triggers
+        if trigger.enabled
+    }
+
+
+def compile_trigger(
+    project: str, pipeline: Pipeline, trigger: Trigger, rendering: Rendering
+) -> CompiledTrigger:
+    try:
+        return _compiled(project, pipeline, trigger, rendering)
+    except MillraceError as error:
+        fault = f"trigger {trigger.name!r} of {pipeline.name!r} cannot work: {error}"
+        return CompiledTrigger(project, pipeline, trigger, fault=fault)
+
+
+def run_limits(project: str, pipeline: Pipeline) -> tuple[Limit, ...]:
+    """Return the limits that every run of the pipeline counts against, by whatever way it was asked for."""
+    if pipeline.run_limit is None:
+        return ()
+    return (Limit(f"pipeline:{project}/{pipeline.name}", pipeline.run_limit),)
+
+
+def _compiled(project: str, pipeline: Pipeline, trigger: Trigger, rendering: Rendering) -> CompiledTrigger:
+    spec = trigger.spec
+    return CompiledTrigger(
+        project=project,
+        pipeline=pipeline,
+        trigger=trigger,
+        options=rendering.tree(spec.get("options") or {}, file=trigger.file),
+        verify=rendering.tree(spec.get("verify"), file=trigger.file),
+        key=_expression(spec.get("key")),
+        filter=_filter(spec.get("filter")),
+        variables=_variables(trigger),
+        execution_date=_expression(spec.get("execution_date")),
+        limits=run_limits(project, pipeline) + _own_limit(project, trigger),
+    )
+
+
+def _own_limit(project: str, trigger: Trigger) -> tuple[Limit, ...]:
+    maximum = (trigger.spec.get("concurrency") or {}).get("limit")
+    if maximum is None:
+        return ()
+    return (Limit(f"trigger:{project}/{trigger.pipeline}/{trigger.name}", int(maximum)),)
+
+
+def _variables(trigger: Trigger) -> CompiledTree | None:
+    # Mage takes a trigger's variables as they are; braces in them are not templates.
+    given = trigger.spec.get("variables")
+    return CompiledTree(given) if given is not None and not trigger.mage else None
+
+
+def _filter(value: Any) -> Expression | None:
+    if value is None or value is True:
+        return None
+    compiled = expression("{{ false }}" if value is False else str(value))
+    if not compiled.is_single:
+        # A text is true, whatever it says: such a filter would let everything through.
+        raise TemplateError("`filter` must be one {{ expression }}")
+    return compiled
+
+
+def _expression(value: Any) -> Expression | None:
+    return None if value is None else expression(value if isinstance(value, str) else str(value))

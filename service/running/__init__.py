@@ -1,0 +1,1 @@
+"""Runs are claimed, executed in worker processes, and ended."""

@@ -1,0 +1,1 @@
+"""Sensors are ticked, and what they find is recorded."""
