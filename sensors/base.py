@@ -99,6 +99,7 @@ class TickContext:
     existing: Existing = field(default_factory=Existing)
     profile: Callable[[str], Mapping[str, Any]] = _no_profile  # connection settings by profile name
     is_stopping: Callable[[], bool] = bool  # true: end after the current page
+    listen_seconds: float = 0.0  # how long a `shared` sensor waits for news before its tick ends
 
 
 Cursor = str | None  # opaque text of the sensor's own; None at first sight
@@ -111,6 +112,8 @@ class Page:
     events: tuple[Event, ...]
     cursor: Cursor
     baseline: tuple[Event, ...] = ()  # there at first sight, and starting nothing
+    # The cursor when only some of the events are committed (`max_events`); None: that of the page before.
+    partly: Cursor = None
 
 
 class Options(BaseModel):
@@ -128,6 +131,15 @@ class Sensor(ABC, Generic[OptionsT]):
     name: ClassVar[str]
     options_model: ClassVar[type[Options]]
 
+    # It speaks to a network, loads an SDK or runs project code: it is ticked in a sensor process, which may
+    # be killed, and never in the engine. Its module must all the same be light to import.
+    apart: ClassVar[bool] = False
+
+    # It consumes: what a tick yields was given to this tick alone, so that any number of engines may tick at
+    # once, without a claim and without a cursor. A tick listens for `context.listen_seconds`; the next one
+    # begins at once.
+    shared: ClassVar[bool] = False
+
     def __init__(self, options: OptionsT) -> None:
         self.options = options
 
@@ -140,13 +152,19 @@ class Sensor(ABC, Generic[OptionsT]):
             raise OptionsError(cls.name, [_sentence(item) for item in error.errors()]) from None
         return cls(parsed)  # type: ignore[arg-type]  # options_model is the class's OptionsT
 
+    def covers(self, event: Event) -> bool:
+        """Tell whether news that came by another road is what this sensor would have found itself."""
+        return False
+
     @abstractmethod
     def tick(self, cursor: Cursor, context: TickContext) -> Iterator[Page]:
         """Yield what is new since `cursor`, in pages of at most PAGE_SIZE events.
 
-        Nothing may be held open across a yield that a crash there would lose: after one, the next tick starts
-        from the cursor of the last page that was taken. A tick that finds nothing yields one page without
-        events when the cursor has moved, else none. Raises SensorError.
+        It is continued only after the page is committed; a page that could not be committed, or not all of
+        it, ends it there by `close()`, that is by GeneratorExit at the yield. Nothing may be held open across
+        a yield that a crash there would lose: after one, the next tick starts from the cursor of the last
+        page that was taken. A tick that finds nothing yields one page without events when the cursor has
+        moved, else none. Raises SensorError.
         """
 
 
@@ -175,6 +193,7 @@ def pages_of(
             events=tuple(event for event, is_baseline in chunk if not is_baseline),
             cursor=during if following else final,
             baseline=tuple(event for event, is_baseline in chunk if is_baseline),
+            partly=during,
         )
         if not following:
             return
