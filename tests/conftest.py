@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.parts.postgres import PostgresServer, running_postgres
+from tests.parts.pubsub import PubSubEmulator, running_pubsub
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,9 @@ def postgres_database(postgres_server: PostgresServer) -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer, postgres_database: str) -> str:
     return postgres_server.url(postgres_database)
+
+
+@pytest.fixture(scope="session")
+def pubsub() -> Iterator[PubSubEmulator]:
+    with running_pubsub() as emulator:
+        yield emulator
