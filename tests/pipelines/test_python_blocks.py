@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.blocks.python import add_project_to_path, restored_process
 from pipelines.model import RetryPolicy
+from pipelines.surroundings import add_project_to_path, restored_process
 from tests.pipelines.running import EXECUTION_DATE, Bench, python
 
 
@@ -462,7 +462,7 @@ def test_a_project_does_not_shadow_the_standard_library(tmp_path: Path) -> None:
     script = f"""
 import sys
 from pathlib import Path
-from pipelines.blocks.python import add_project_to_path
+from pipelines.surroundings import add_project_to_path
 sys.modules.pop("json", None)
 add_project_to_path(Path({str(tmp_path)!r}))
 add_project_to_path(Path({str(tmp_path)!r}))

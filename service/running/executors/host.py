@@ -24,7 +24,6 @@ import pyarrow.dataset
 import pyarrow.parquet  # noqa: F401 - the same
 
 from pipelines.blocklogs import LogCaps
-from pipelines.blocks.python import add_project_to_path, restored_process
 from pipelines.checkpoints import Checkpoints
 from pipelines.crash import CrashPoints
 from pipelines.errors import MillraceError
@@ -34,6 +33,7 @@ from pipelines.project import pipeline_from_sources
 from pipelines.run import execute
 from pipelines.runspec import BlockProgress, BlockReport, RunResult, RunSpec
 from pipelines.secrets import Secrets
+from pipelines.surroundings import add_project_to_path, restored_process
 from pipelines.variables import RunFacts, merged_variables
 from service.clock import utc_now
 from service.running.executors.base import Message
