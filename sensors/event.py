@@ -26,6 +26,8 @@ class Event:
     raw: bytes | None = None
     content_type: str | None = None
     quarantine: str | None = None
+    shared: bool = False  # several roads may bring it, and each trigger that it concerns takes it once
+    hops: int = 0  # runs of ours that led to it, one after the other
 
     def as_template_value(self, event_id: str) -> dict[str, Any]:
         """Return the names that templates and blocks see as `event`."""

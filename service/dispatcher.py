@@ -20,6 +20,7 @@ from service.intake.refusals import Cause, Refused
 from service.intake.verify.base import Signed, Unverified
 from service.matching.catalog import Catalog
 from service.matching.decisions import Circumstances, Interval, decide
+from service.matching.listeners import Listeners
 from service.matching.planning import Arrival, Moment, event_of, plan_baseline, plan_delivery, plan_event
 from service.matching.rendering import Rendering
 from service.matching.trigger_states import States, TriggerStates
@@ -39,6 +40,7 @@ BUSY_RETRY_SECONDS = 2
 QUEUE_FULL_RETRY_SECONDS = 5
 BROKEN_RETRY_SECONDS = 30
 RELEASE_PAGE = 100
+NO_LISTENERS = Listeners({}, ())  # of a project that is not served here
 MAX_ROAD_CHARACTERS = 300
 
 
@@ -122,7 +124,10 @@ class Dispatcher:
             self._verify(door, arrival, now)
             states = self._states.current()
             self._admit(door, states)
-            future = self._submit(plan_delivery(door, arrival, Moment(now, states.paused)))
+            listeners = self._listeners(door.compiled.project)
+            future = self._submit(
+                plan_delivery(door, arrival, listeners, Moment(now, states.paused, states.watching))
+            )
         except Refused as no:
             self.refuse(door.compiled.project, door.source, no.reason, arrival.address)
             raise
@@ -150,16 +155,24 @@ class Dispatcher:
         self,
         project: str,
         event: Event,
-        concerned: Sequence[CompiledTrigger],
+        own: Sequence[CompiledTrigger],
         *,
+        road: str | None = None,
         interval: Interval | None = None,
     ) -> NewEvent:
-        """Decide what the event starts. Writes nothing."""
-        return plan_event(project, event, concerned, self._moment(interval))
+        """Decide what the event starts: `own` triggers, and all that listen for such events. Writes nothing.
 
-    def plan_baseline(self, project: str, event: Event) -> NewEvent:
-        """Plan an event that was there at a sensor's first sight and is to start nothing."""
-        return plan_baseline(project, event, self._moment())
+        `road` is the way it came by; its source, where the source has but one.
+        """
+        moment = self._moment(interval)
+        concerned = self._listeners(project).concerned(event, own, moment.watching)
+        return plan_event(project, event, concerned, moment, road=road or event.source)
+
+    def plan_baseline(
+        self, project: str, event: Event, compiled: CompiledTrigger, *, road: str | None = None
+    ) -> NewEvent:
+        """Plan what was there at the first sight of the trigger's sensor, and is to start nothing."""
+        return plan_baseline(project, event, compiled, self._moment(), road=road or event.source)
 
     def record_page(self, tx: Transaction, planned: Sequence[NewEvent]) -> list[Recorded | Exception]:
         """Record planned events in the caller's transaction, each with an answer in its place."""
@@ -229,7 +242,11 @@ class Dispatcher:
             raise Refused(Cause.BUSY, str(error), retry_after=BUSY_RETRY_SECONDS) from error
 
     def _moment(self, interval: Interval | None = None) -> Moment:
-        return Moment(self._clock(), self._states.current().paused, interval)
+        states = self._states.current()
+        return Moment(self._clock(), states.paused, states.watching, interval)
+
+    def _listeners(self, project: str) -> Listeners:
+        return self._catalog.current().listeners.get(project, NO_LISTENERS)
 
     def _limited(self) -> frozenset[StateKey]:
         doors = self._catalog.current().doors.values()

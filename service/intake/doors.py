@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sensors.payloads import Format
 from service.intake.admission import Quota, RateError, read_rate
-from service.intake.payloads import Format
 from service.intake.verify.base import Scheme, SchemeError
 from service.intake.verify.registry import build_scheme
+from service.intake.verify.unsigned import Unsigned
 from service.matching.triggers import CompiledTrigger
 
 ADDRESS_PREFIX = "/webhooks/"
@@ -30,6 +31,15 @@ class Door:
     quota: Quota = field(default_factory=Quota)
     is_keyed_by_body: bool = False
     fault: str | None = None
+
+    @property
+    def takes_news(self) -> bool:
+        """True where news of an object in a body is taken for that object's event, whoever else tells of it.
+
+        Only of senders that had to prove who they are, and where nothing in the trigger speaks against it.
+        """
+        is_plain = self.form is Format.AUTO and self.compiled.key is None and not self.is_keyed_by_body
+        return is_plain and not self.compiled.trigger.mage and not isinstance(self.scheme, Unsigned)
 
     @property
     def source(self) -> str:

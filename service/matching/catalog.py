@@ -12,6 +12,7 @@ import structlog
 from pipelines.model import Pipeline, TriggerType
 from pipelines.project import Project
 from service.intake.doors import Door, TokenOf, build_door, own_token, token_digest
+from service.matching.listeners import Listeners
 from service.matching.rendering import Rendering
 from service.matching.triggers import CompiledTrigger, TriggerKey, compile_trigger
 from service.projects import Projects
@@ -31,6 +32,7 @@ class Snapshot:
     triggers: Mapping[str, Mapping[TriggerKey, CompiledTrigger]]  # by project
     doors: Mapping[tuple[str, str], Door]  # by project and address
     mage_doors: Mapping[bytes, Door]  # by the digest of their token
+    listeners: Mapping[str, Listeners]  # by project
     good_until: float  # monotonic
 
 
@@ -90,6 +92,7 @@ class Catalog:
                 for door in doors
                 if door.compiled.trigger.mage and door.fault is None
             },
+            {name: Listeners.of(found.values()) for name, found in triggers.items()},
             good_until=time.monotonic() + FAULT_SECONDS if has_fault else float("inf"),
         )
 

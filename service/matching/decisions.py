@@ -72,6 +72,7 @@ def _run(compiled: CompiledTrigger, event: Event, circumstances: Circumstances) 
         interval_end=interval.end if interval else None,
         limits=compiled.limits,
         timezone=compiled.timezone,
+        hops=event.hops,
     )
 
 

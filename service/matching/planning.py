@@ -10,10 +10,12 @@ from datetime import datetime
 
 from pipelines.templating import TemplateError
 from sensors.event import Event
+from sensors.gcs_news import from_body
 from service.intake.doors import Door
 from service.intake.payloads import Payload, read_payload
 from service.intake.redaction import redacted
 from service.matching.decisions import Circumstances, Interval, decide, outcome_of
+from service.matching.listeners import Listeners
 from service.matching.mapping import MappingError, plain
 from service.matching.triggers import CompiledTrigger, StateKey
 from service.store.ids import new_id
@@ -40,50 +42,65 @@ class Moment:
 
     now: datetime
     paused: frozenset[StateKey] = frozenset()
+    watching: frozenset[StateKey] = frozenset()  # triggers whose sensors have had their first sight
     interval: Interval | None = None
 
     def is_paused(self, compiled: CompiledTrigger) -> bool:
         return compiled.is_paused_by_file or compiled.state_key in self.paused
 
 
-def plan_event(project: str, event: Event, triggers: Sequence[CompiledTrigger], moment: Moment) -> NewEvent:
-    """Match an event of a sensor or a clock to the triggers that it concerns."""
+def plan_event(
+    project: str, event: Event, triggers: Sequence[CompiledTrigger], moment: Moment, *, road: str
+) -> NewEvent:
+    """Match an event to the triggers that it concerns. `road`: the way it came by."""
     event_id = new_id()
     event, text = _checked(event)
     matches = tuple(_decide(compiled, event, event_id, moment) for compiled in triggers)
-    return _new_event(project, event, event_id, matches, moment, text=text)
+    return _new_event(project, event, event_id, matches, moment, text=text, road=road)
 
 
-def plan_baseline(project: str, event: Event, moment: Moment) -> NewEvent:
-    """Record what was there at a sensor's first sight, and start nothing."""
+def plan_baseline(
+    project: str, event: Event, compiled: CompiledTrigger, moment: Moment, *, road: str
+) -> NewEvent:
+    """Record what was there at the first sight of a trigger's sensor; for that trigger it starts nothing."""
     event, text = _checked(event)
-    planned = _new_event(project, event, new_id(), (), moment, text=text)
-    return replace(planned, outcome=Outcome.BASELINE, reason="it was there at first sight")
+    match = NewMatch(compiled.pipeline.name, compiled.name, Outcome.BASELINE, "it was there at first sight")
+    return _new_event(project, event, new_id(), (match,), moment, text=text, road=road)
 
 
-def plan_delivery(door: Door, arrival: Arrival, moment: Moment) -> NewEvent:
-    """Match an authentic delivery to the trigger behind its door."""
+def plan_delivery(door: Door, arrival: Arrival, listeners: Listeners, moment: Moment) -> NewEvent:
+    """Match an authentic delivery to the trigger behind its door, and to those that listen for it."""
     event_id = new_id()
     content_type = arrival.headers.get("content-type")
     payload = read_payload(arrival.body, content_type, door.form, arrival.headers.get("content-encoding", ""))
-    event = Event(
+    event = _received(door, arrival, payload, moment)
+    try:
+        event = _keyed(door.compiled, event, event_id)
+    except (TemplateError, MappingError) as error:
+        matches: tuple[NewMatch, ...] = (_without_key(door.compiled, str(error), moment),)
+    else:
+        concerned = listeners.concerned(event, [door.compiled], moment.watching)
+        matches = tuple(_decide(compiled, event, event_id, moment) for compiled in concerned)
+    text = payload.text if event.data is payload.data else json.dumps(event.data)
+    return _new_event(door.compiled.project, event, event_id, matches, moment, text=text, road=door.source)
+
+
+def _received(door: Door, arrival: Arrival, payload: Payload, moment: Moment) -> Event:
+    headers = redacted(arrival.headers, door.scheme.secret_headers if door.scheme else frozenset())
+    news = from_body(payload.data) if door.takes_news else None
+    if news is not None:
+        return replace(news, headers=headers)
+    return Event(
         source=door.source,
         key=_default_key(door, arrival, payload),
         type=WEBHOOK_RECEIVED,
         time=moment.now,
         data=payload.data,
-        headers=redacted(arrival.headers, door.scheme.secret_headers if door.scheme else frozenset()),
+        headers=headers,
         raw=payload.raw,
-        content_type=content_type,
+        content_type=arrival.headers.get("content-type"),
         quarantine=payload.quarantine,
     )
-    try:
-        event = _keyed(door.compiled, event, event_id)
-    except (TemplateError, MappingError) as error:
-        match = _without_key(door.compiled, str(error), moment)
-    else:
-        match = _decide(door.compiled, event, event_id, moment)
-    return _new_event(door.compiled.project, event, event_id, (match,), moment, text=payload.text)
 
 
 def _decide(compiled: CompiledTrigger, event: Event, event_id: str, moment: Moment) -> NewMatch:
@@ -139,6 +156,7 @@ def _new_event(
     moment: Moment,
     *,
     text: str | None,
+    road: str,
 ) -> NewEvent:
     outcome = Outcome.QUARANTINED if event.quarantine is not None else outcome_of(matches)
     reasons = (match.reason for match in matches if match.outcome is outcome)
@@ -158,7 +176,9 @@ def _new_event(
         content_type=event.content_type,
         headers=event.headers,
         matches=matches,
-        road=event.source,
+        road=road,
+        shared=event.shared,
+        hops=event.hops,
     )
 
 
@@ -172,4 +192,5 @@ def event_of(stored: StoredEvent) -> Event:
         subject=stored.subject,
         data=stored.data,
         headers=stored.headers,
+        hops=stored.hops,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.matching.triggers import StateKey
-from service.store import triggers
+from service.store import sensors, triggers
 from service.store.session import Commit, Database
 
 TOPIC = "triggers"
@@ -20,6 +20,7 @@ class States:
     """One reading of the store."""
 
     paused: frozenset[StateKey]
+    watching: frozenset[StateKey]  # triggers whose sensors have had their first sight
     queued: dict[StateKey, int]  # runs waiting, of triggers that limit them
     read_at: float  # monotonic
 
@@ -38,7 +39,7 @@ class TriggerStates:
         self._lock = threading.Lock()
         self._is_stale = True
         self._tokens: dict[StateKey, str] = {}  # once made, a token never changes
-        self._states = States(frozenset(), {}, float("-inf"))
+        self._states = States(frozenset(), frozenset(), {}, float("-inf"))
 
     def on_wake(self, topic: str) -> None:
         """Take note of a wake-up. Cheap: runs on the listener's thread."""
@@ -71,9 +72,10 @@ class TriggerStates:
         try:
             with self._database.read() as connection:
                 paused = triggers.paused(connection)
+                watching = sensors.watching(connection)
                 limited = self._limited()
                 queued = dict(triggers.queued_runs(connection, limited)) if limited else {}
         except BaseException:
             self._is_stale = True
             raise
-        return States(paused, queued, read_at)
+        return States(paused, watching, queued, read_at)

@@ -30,6 +30,7 @@ _COLUMNS = (
     events.c.replay_of,
     events.c.data,
     events.c.headers,
+    events.c.hops,
 )
 _MATCHES = (
     select(
@@ -136,6 +137,7 @@ def stored_event(row: AnyRow, found: Sequence[Match], shown: tuple[Delivery, ...
         replay_of=row.replay_of,
         data=None if row.data is None else json.loads(row.data),
         headers=row.headers or {},
+        hops=row.hops,
         run_ids=tuple(dict.fromkeys(match.run_id for match in found if match.run_id)),
         matches=tuple(found),
         deliveries=shown,

@@ -8,11 +8,12 @@ from sqlalchemy import Connection, Select, bindparam, literal_column, select, up
 
 from service.store.database import Transaction
 from service.store.event_reading import select_events, with_matches
+from service.store.outcomes import settle_outcomes
 from service.store.run_rows import insert_runs
 from service.store.statements import AnyRow
 from service.store.tables import events, matches
 from service.store.triggers import TriggerId
-from service.store.values import OUTCOME_ORDER, NewMatch, Outcome, StoredEvent
+from service.store.values import NewMatch, Outcome, StoredEvent
 
 Decide = Callable[[StoredEvent], NewMatch]
 
@@ -24,16 +25,6 @@ _DECIDED = (
         matches.c.trigger == bindparam("of_trigger"),
     )
     .values(outcome=bindparam("new_outcome"), reason=bindparam("why"), run_id=bindparam("run"))
-)
-_EVENT = (
-    update(events)
-    .where(events.c.id == bindparam("of_event"))
-    .values(outcome=bindparam("new_outcome"), reason=bindparam("why"))
-)
-_OUTCOMES = (
-    select(matches.c.event_id, matches.c.outcome, matches.c.reason)
-    .where(matches.c.event_id.in_(bindparam("event_ids", expanding=True)))
-    .order_by(matches.c.event_id, matches.c.position)
 )
 _HOLDING = (
     select(matches.c.project, matches.c.pipeline, matches.c.trigger)
@@ -71,7 +62,7 @@ def release_held(
     tx.connection.execute(_DECIDED, [_decision(event, match) for event, match in released])
     new = [(match.run, tx.now) for _, match in released if match.run is not None]
     insert_runs(tx.connection, new)
-    _settle_outcomes(tx, [event.id for event, _ in released])
+    settle_outcomes(tx, [event.id for event, _ in released])
     if new:
         tx.notify("queued")
     return len(released)
@@ -107,15 +98,3 @@ def _decision(event: StoredEvent, match: NewMatch) -> dict[str, object]:
         "why": match.reason,
         "run": match.run.id if match.run else None,
     }
-
-
-def _settle_outcomes(tx: Transaction, event_ids: Sequence[str]) -> None:
-    """An event's own outcome is the first in order among its matches, and its reason is that match's."""
-    found: dict[str, dict[str, str | None]] = {event_id: {} for event_id in event_ids}
-    for event_id, outcome, reason in tx.connection.execute(_OUTCOMES, {"event_ids": list(event_ids)}):
-        found[event_id].setdefault(outcome, reason)
-    rows = []
-    for event_id, reasons in sorted(found.items()):
-        outcome = next(known.value for known in OUTCOME_ORDER if known.value in reasons)
-        rows.append({"of_event": event_id, "new_outcome": outcome, "why": reasons[outcome]})
-    tx.connection.execute(_EVENT, rows)

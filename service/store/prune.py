@@ -55,15 +55,20 @@ _OLD_EVENTS = (
     .order_by(events.c.id)
     .limit(_MOST)
 )
-_RUNS_OF_EVENTS = (
-    select(matches.c.event_id, matches.c.run_id)
-    .where(matches.c.event_id.in_(_IDS), matches.c.run_id.is_not(None))
+_MATCHES_OF_EVENTS = (
+    select(matches.c.event_id, matches.c.pipeline, matches.c.trigger, matches.c.run_id)
+    .where(matches.c.event_id.in_(_IDS))
     .order_by(matches.c.event_id, matches.c.position)
+)
+_KEPT_ANSWERS = select(event_keys.c.event_id, event_keys.c.run_ids, event_keys.c.triggers).where(
+    event_keys.c.event_id.in_(_IDS), event_keys.c.triggers.is_not(None)
 )
 _KEEP_ANSWER = (
     update(event_keys)
     .where(event_keys.c.event_id == bindparam("of_event"))
-    .values(outcome=bindparam("last_outcome"), run_ids=bindparam("its_runs"))
+    .values(
+        outcome=bindparam("last_outcome"), run_ids=bindparam("its_runs"), triggers=bindparam("its_triggers")
+    )
 )
 _DELETE_EVENTS = (
     delete(deliveries).where(deliveries.c.event_id.in_(_IDS)),
@@ -244,10 +249,23 @@ def _prune_events(tx: Transaction, rows: Sequence[Any]) -> int:
         return 0
     ids = [row.id for row in rows]
     its_runs: dict[str, list[str]] = defaultdict(list)
-    for event_id, run_id in tx.connection.execute(_RUNS_OF_EVENTS, {"ids": ids}):
-        its_runs[event_id].append(run_id)
+    its_triggers: dict[str, list[list[str]]] = defaultdict(list)
+    # Of events that came back after their end, for a trigger that was new then.
+    for kept in tx.connection.execute(_KEPT_ANSWERS, {"ids": ids}):
+        its_runs[kept.event_id] += kept.run_ids
+        its_triggers[kept.event_id] += kept.triggers
+    for match in tx.connection.execute(_MATCHES_OF_EVENTS, {"ids": ids}):
+        its_triggers[match.event_id].append([match.pipeline, match.trigger])
+        if match.run_id is not None:
+            its_runs[match.event_id].append(match.run_id)
     answers = [
-        {"of_event": row.id, "last_outcome": row.outcome, "its_runs": its_runs[row.id]} for row in rows
+        {
+            "of_event": row.id,
+            "last_outcome": row.outcome,
+            "its_runs": its_runs[row.id],
+            "its_triggers": its_triggers[row.id],
+        }
+        for row in rows
     ]
     tx.connection.execute(_KEEP_ANSWER, answers)
     return _delete(tx, ids, *_DELETE_EVENTS)

@@ -26,7 +26,6 @@ _run_rows = BulkInsert(
             "pin",
             "engine_id",
             "lease_until",
-            "available_at",
             "blocked_by",
             "started_at",
             "finished_at",
@@ -57,6 +56,8 @@ RUN_COLUMNS = (
     runs.c.finished_at,
     runs.c.cancel_requested,
     runs.c.error,
+    runs.c.hops,
+    runs.c.backfill_id,
 )
 
 _BLOCKS = (
@@ -115,7 +116,8 @@ def _new_row(run: NewRun, at: datetime, idempotency: str | None) -> dict[str, An
         "pipeline": run.pipeline,
         "trigger": run.trigger,
         "event_id": run.event_id,
-        "state": RunState.QUEUED.value,
+        "state": (RunState.QUEUED if run.available_at is None else RunState.WAITING).value,
+        "available_at": run.available_at,
         "execution_date": run.execution_date,
         "interval_start": run.interval_start,
         "interval_end": run.interval_end,
@@ -132,6 +134,9 @@ def _new_row(run: NewRun, at: datetime, idempotency: str | None) -> dict[str, An
         "checkpoints_deleted": False,
         "log_seq": 0,
         "log_bytes": 0,
+        "hops": run.hops,
+        "backfill_id": run.backfill_id,
+        "announced": False,
     }
 
 
@@ -140,7 +145,7 @@ def run_of(row: AnyRow, blocks: Sequence[BlockRun] = ()) -> Run:
     (
         run_id, project, pipeline, state, execution_date, created_at, variables, trigger, event_id,
         interval_start, interval_end, timezone, selection, attempt, claim, pin, available_at, started_at,
-        finished_at, cancel_requested, error,
+        finished_at, cancel_requested, error, hops, backfill_id,
     ) = row[: len(RUN_COLUMNS)]  # fmt: skip
     return Run(
         id=run_id,
@@ -164,6 +169,8 @@ def run_of(row: AnyRow, blocks: Sequence[BlockRun] = ()) -> Run:
         finished_at=finished_at,
         cancel_requested=cancel_requested,
         error=error,
+        hops=hops,
+        backfill_id=backfill_id,
         blocks=tuple(blocks),
     )
 

@@ -13,6 +13,7 @@ from service.store.database import Transaction
 from service.store.ids import new_id
 from service.store.statements import insert_if_absent
 from service.store.tables import sensor_ticks, sensors
+from service.store.triggers import TriggerId
 
 _THIS = (
     (sensors.c.project == bindparam("in_project"))
@@ -45,6 +46,10 @@ _FINISH = (
     .values(cursor=bindparam("next_cursor"), lease_until=None, engine_id=None)
 )
 _INSERT_TICK = insert(sensor_ticks)
+# A cursor of JSON null is none, as one of SQL is.
+_WATCHING = select(sensors.c.project, sensors.c.pipeline, sensors.c.trigger).where(
+    sensors.c.cursor.is_not(None)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +166,11 @@ def cursor_of(connection: Connection, project: str, pipeline: str, trigger: str)
     """Return where the sensor stands; None when it was never ticked."""
     row = connection.execute(_STATE, _names(project, pipeline, trigger)).one_or_none()
     return None if row is None else row.cursor
+
+
+def watching(connection: Connection) -> frozenset[TriggerId]:
+    """Return the triggers whose sensors have had their first sight."""
+    return frozenset((project, pipeline, name) for project, pipeline, name in connection.execute(_WATCHING))
 
 
 def listing(

@@ -43,6 +43,7 @@ event_keys = Table(
     # Filled in when the event itself is pruned, so that a late repeat still gets the first answer.
     Column("outcome", Key),
     Column("run_ids", Json),
+    Column("triggers", Json),  # pairs of pipeline and trigger that have had the event
     Column("first_seen", Moment, nullable=False),
     Index("event_keys_by_event", "event_id"),
     sqlite_with_rowid=False,
@@ -67,10 +68,15 @@ events = Table(
     Column("headers", Json),
     Column("replay_of", Key),
     Column("payload_expired", Boolean, nullable=False, default=False),
+    Column("hops", Integer, nullable=False),  # runs that led to it: 0 for what comes from outside
+    Column("payload_until", Moment),  # where its triggers say so; else the service's retention counts
+    Column("keep_until", Moment),
     Index("events_by_source", "project", "source", "id"),
     # Nearly all events ran; the others are looked for.
     _partial("events_by_outcome", "project", "outcome", "id", where="outcome <> 'ran'"),
     _partial("events_with_payload", "received_at", where="payload_expired = false"),
+    _partial("events_by_payload_end", "payload_until", where="payload_until IS NOT NULL"),
+    _partial("events_by_end", "keep_until", where="keep_until IS NOT NULL"),
 )
 
 matches = Table(
@@ -84,6 +90,7 @@ matches = Table(
     Column("outcome", Key, nullable=False),
     Column("reason", Prose),
     Column("run_id", Key),
+    Column("settle_group", Key),  # of a held match that waits for its batch
     PrimaryKeyConstraint("event_id", "pipeline", "trigger"),
     Index("event_matches_by_trigger", "project", "pipeline", "trigger", "event_id"),
     _partial("event_matches_held", "project", "pipeline", "trigger", "event_id", where="outcome = 'held'"),
@@ -148,6 +155,9 @@ runs = Table(
     Column("checkpoints_deleted", Boolean, nullable=False),
     Column("log_seq", RowNumber, nullable=False),
     Column("log_bytes", RowNumber, nullable=False),
+    Column("hops", Integer, nullable=False),
+    Column("backfill_id", Key),
+    Column("announced", Boolean, nullable=False),  # its end was looked at: triggers, senders, backfills
     # One run per trigger and event, for ever. NULLs are distinct, so runs by hand are free.
     UniqueConstraint("event_id", "project", "pipeline", "trigger", name="runs_once_per_event"),
     Index("runs_by_pipeline", "project", "pipeline", "id"),
@@ -156,6 +166,8 @@ runs = Table(
     _partial("runs_due", "available_at", where="state = 'waiting'"),
     _partial("runs_blocked", "blocked_by", where="blocked_by IS NOT NULL"),
     _partial("runs_leased", "lease_until", where="state = 'running'"),
+    _partial("runs_unannounced", "id", where="finished_at IS NOT NULL AND announced = false"),
+    _partial("runs_of_backfill", "backfill_id", "state", where="backfill_id IS NOT NULL"),
     _partial("runs_pinned", "pin", where="pin IS NOT NULL"),
     _partial(
         "runs_with_checkpoints",
@@ -227,6 +239,73 @@ run_limits = Table(
     sqlite_with_rowid=False,
 )
 
+# How many runs of a throttle began in its newest window, which may lie ahead.
+throttles = Table(
+    "throttles",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("window_start", Moment, nullable=False),
+    Column("count", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Events of ours on their way to the addresses that a project names.
+outgoing = Table(
+    "outgoing",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("project", Key, nullable=False),
+    Column("address", Key, nullable=False),  # its name in the project's metadata.yaml
+    Column("event_id", Key, nullable=False),
+    Column("type", Key, nullable=False),
+    Column("body", Verbatim, nullable=False),  # the CloudEvent as JSON text
+    Column("state", Key, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Moment),  # when the next try is due; none once it is sent or given up
+    Column("error", Prose),
+    Column("created_at", Moment, nullable=False),
+    Column("sent_at", Moment),
+    UniqueConstraint("event_id", "address", name="outgoing_once"),
+    _partial("outgoing_due", "next_at", where="next_at IS NOT NULL"),
+    Index("outgoing_by_age", "created_at"),
+)
+
+backfills = Table(
+    "backfills",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("project", Key, nullable=False),
+    Column("pipeline", Key, nullable=False),
+    Column("trigger", Key),
+    Column("spec", Json, nullable=False),  # what was asked for
+    Column("state", Key, nullable=False),
+    Column("reason", Prose),
+    Column("concurrency", Integer, nullable=False),
+    Column("stop_after", Integer),  # failures
+    Column("created_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    Index("backfills_by_pipeline", "project", "pipeline", "id"),
+    _partial("backfills_open", "id", where="finished_at IS NULL"),
+)
+
+# A backfill's runs to be, as they were previewed. Slots of one chunk share a run.
+backfill_slots = Table(
+    "backfill_slots",
+    metadata,
+    Column("backfill_id", Key, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("chunk", Integer, nullable=False),
+    Column("start", Moment),
+    Column("end", Moment),
+    Column("event_id", Key),  # of a backfill over events: the one that is done again
+    Column("state", Key, nullable=False),
+    Column("reason", Prose),
+    Column("run_id", Key),
+    PrimaryKeyConstraint("backfill_id", "position"),
+    _partial("backfill_slots_by_run", "run_id", where="run_id IS NOT NULL"),
+    sqlite_with_rowid=False,
+)
+
 triggers = Table(
     "triggers",
     metadata,
@@ -288,6 +367,7 @@ sensor_ticks = Table(
     Column("duplicate", Integer, nullable=False),
     Column("filtered", Integer, nullable=False),
     Column("capped", Integer, nullable=False),
+    Column("reconciled", Integer, nullable=False),  # new ones that no notification had told of
     Column("error", Prose),
     Column("reason", Prose),
     Column("cursor_before", Json),

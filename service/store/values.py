@@ -63,7 +63,16 @@ OUTCOME_ORDER = (
     Outcome.SKIPPED,
     Outcome.MAPPING_FAILED,
     Outcome.FILTERED,
+    Outcome.BASELINE,
 )
+
+
+class WhenFull(StrEnum):
+    """What becomes of an event whose trigger has no room for another run."""
+
+    QUEUE = "queue"  # its run waits
+    SKIP = "skip"  # it starts none
+    CANCEL_RUNNING = "cancel_running"  # the runs that hold the limit are cancelled for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,17 @@ class Limit:
 
     key: str
     maximum: int
+    when_full: WhenFull = WhenFull.QUEUE
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """At most `maximum` runs that carry `key` begin in each window of `seconds`, counted from the epoch."""
+
+    key: str
+    maximum: int
+    seconds: float
+    when_full: WhenFull = WhenFull.QUEUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +110,11 @@ class NewRun:
     selection: tuple[str, ...] = ()  # names of the only blocks to run; empty means all
     priority: int = 0  # higher first
     limits: tuple[Limit, ...] = ()
+    throttles: tuple[Throttle, ...] = ()
+    available_at: datetime | None = None  # not to be claimed before
     timezone: str = "UTC"
+    hops: int = 0  # runs that led to this one, one after the other
+    backfill_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +126,7 @@ class NewMatch:
     outcome: Outcome
     reason: str | None = None
     run: NewRun | None = None
+    settle_group: str | None = None  # held until the batch of this group is complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +150,10 @@ class NewEvent:
     replay_of: str | None = None
     matches: tuple[NewMatch, ...] = ()
     road: str = ""  # the door it came by, for the delivery's row: "webhook:taxi/from_api"
+    shared: bool = False  # a repeat may bring matches that the first report did not have
+    hops: int = 0
+    payload_until: datetime | None = None  # None: the service's retention counts
+    keep_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +206,8 @@ class Run:
     finished_at: datetime | None = None
     cancel_requested: bool = False
     error: str | None = None
+    hops: int = 0
+    backfill_id: str | None = None
     blocks: tuple[BlockRun, ...] = ()
 
 
@@ -230,6 +261,7 @@ class StoredEvent:
     replay_of: str | None
     data: Any
     headers: Mapping[str, str]
+    hops: int = 0
     run_ids: tuple[str, ...] = ()
     matches: tuple[Match, ...] = ()
     deliveries: tuple[Delivery, ...] = ()

@@ -13,17 +13,16 @@ import structlog
 
 from pipelines.errors import MillraceError
 from sensors.base import Cursor, Existing, OptionsError, Page, Sensor, SensorError, TickContext
-from sensors.event import Event
-from sensors.registry import UnknownSensorError, configure
+from sensors.registry import UnknownSensorError, configure, find
 from service.dispatcher import Dispatcher
 from service.errors import ClaimLost, MillraceServiceError
 from service.matching.triggers import CompiledTrigger
 from service.runtime import Runtime
 from service.store import sensors
 from service.store.ids import new_id
-from service.store.known_keys import known_keys
 from service.store.sensors import SensorClaim, SensorTick
 from service.store.session import Commit, Transaction
+from service.store.sightings import Road, known_reports
 from service.store.values import NewEvent, Outcome, Recorded
 
 logger = structlog.get_logger(__name__)
@@ -149,7 +148,7 @@ class Watcher:
 
     def _context(self, compiled: CompiledTrigger) -> TickContext:
         return TickContext(
-            source=f"{compiled.trigger.spec['sensor']}:{compiled.pipeline.name}/{compiled.name}",
+            source=_source(compiled),
             now=self._runtime.clock(),
             root=self._runtime.projects.get(compiled.project).root,
             existing=_existing(compiled),
@@ -178,28 +177,20 @@ class Watcher:
         A folder that has one new file reports its thousands of old ones too. They are left out here, where
         that costs one query; the unique key stays the judge of what two engines see at once.
         """
-        known = self._known(compiled.project, (*page.events, *page.baseline))
+        road = _road(compiled)
+        reports = {(event.source, event.key) for event in (*page.events, *page.baseline)}
+        known = known_reports(self._runtime.database, Road(*_place(compiled), road), reports)
         planned = [
-            self._dispatcher.plan(compiled.project, event, [compiled])
+            self._dispatcher.plan(compiled.project, event, [compiled], road=road)
             for event in page.events
             if (event.source, event.key) not in known
         ]
         planned += [
-            self._dispatcher.plan_baseline(compiled.project, event)
+            self._dispatcher.plan_baseline(compiled.project, event, compiled, road=road)
             for event in page.baseline
             if (event.source, event.key) not in known
         ]
         return planned, len(page.events) + len(page.baseline) - len(planned)
-
-    def _known(self, project: str, events: Sequence[Event]) -> frozenset[tuple[str, str]]:
-        by_source: dict[str, set[str]] = {}
-        for event in events:
-            by_source.setdefault(event.source, set()).add(event.key)
-        return frozenset(
-            (source, key)
-            for source, keys in by_source.items()
-            for key in known_keys(self._runtime.database, project, source, keys)
-        )
 
     def _finish(self, held: SensorClaim, tally: _Tally, error: str | None) -> SensorTick:
         tick = SensorTick(
@@ -228,6 +219,16 @@ def _existing(compiled: CompiledTrigger) -> Existing:
         return Existing.parse(compiled.trigger.spec.get("existing"))
     except ValueError as error:
         raise MillraceError(str(error)) from None
+
+
+def _source(compiled: CompiledTrigger) -> str:
+    return f"{compiled.trigger.spec['sensor']}:{compiled.pipeline.name}/{compiled.name}"
+
+
+def _road(compiled: CompiledTrigger) -> str:
+    """Name the road by which its events come: one for all triggers that list what others tell of, too."""
+    name = str(compiled.trigger.spec["sensor"])
+    return name if find(name).covers is not Sensor.covers else _source(compiled)
 
 
 def _place(compiled: CompiledTrigger) -> tuple[str, str, str]:

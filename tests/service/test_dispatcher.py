@@ -155,7 +155,7 @@ def test_event_that_nobody_takes_is_unmatched(hooks: Hooks) -> None:
 
 
 def test_baseline_starts_nothing(hooks: Hooks) -> None:
-    (answer,) = record(hooks, hooks.dispatcher.plan_baseline("demo", file_event()))
+    (answer,) = record(hooks, hooks.dispatcher.plan_baseline("demo", file_event(), trigger(hooks, "all_files")))
 
     event = hooks.event(answer.event_id)
     assert (event.outcome, event.reason) == (Outcome.BASELINE, "it was there at first sight")

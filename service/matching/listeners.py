@@ -1,0 +1,66 @@
+"""Triggers that wait for events of others: by their type, or because their sensor covers what is told of."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.model import TriggerType
+from sensors.base import OptionsError, Sensor
+from sensors.event import Event
+from sensors.registry import UnknownSensorError, configure
+from service.matching.triggers import CompiledTrigger, StateKey
+
+CLOUDEVENTS_PREFIX = "cloudevents:"  # of the sources of events that came as CloudEvents
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """The listening triggers of one project."""
+
+    by_type: Mapping[str, tuple[CompiledTrigger, ...]]
+    watching: tuple[tuple[CompiledTrigger, Sensor[Any]], ...]
+
+    @classmethod
+    def of(cls, triggers: Iterable[CompiledTrigger]) -> Listeners:
+        by_type: dict[str, list[CompiledTrigger]] = defaultdict(list)
+        watching = []
+        for compiled in triggers:
+            if compiled.trigger.type is TriggerType.EVENT:
+                by_type[str(compiled.trigger.spec.get("event"))].append(compiled)
+            elif compiled.trigger.type is TriggerType.SENSOR and (sensor := _sharing(compiled)):
+                watching.append((compiled, sensor))
+        return cls({kind: tuple(found) for kind, found in by_type.items()}, tuple(watching))
+
+    def concerned(
+        self, event: Event, own: Sequence[CompiledTrigger], seen: frozenset[StateKey]
+    ) -> list[CompiledTrigger]:
+        """Return `own`, and after them all others that the event concerns.
+
+        What a sensor's own listing finds may be old for a trigger that has not had its first sight: only
+        those in `seen` take it, and the others judge it by their own listing.
+        """
+        taken = {compiled.state_key for compiled in own}
+        covering = [compiled for compiled, sensor in self.watching if sensor.covers(event)]
+        is_listed = any(compiled.state_key in taken for compiled in covering)
+        others = [compiled for compiled in self.by_type.get(event.type, ()) if _is_from(compiled, event)]
+        others += [one for one in covering if not is_listed or one.state_key in seen]
+        return [*own, *(one for one in others if one.state_key not in taken)]
+
+
+def _sharing(compiled: CompiledTrigger) -> Sensor[Any] | None:
+    """Return the sensor of the trigger where it takes events that other roads bring."""
+    if compiled.fault is not None:
+        return None
+    try:
+        sensor = configure(str(compiled.trigger.spec.get("sensor")), compiled.options)
+    except (OptionsError, UnknownSensorError):
+        return None  # its ticks tell
+    return sensor if type(sensor).covers is not Sensor.covers else None
+
+
+def _is_from(compiled: CompiledTrigger, event: Event) -> bool:
+    wanted = compiled.trigger.spec.get("source")
+    return wanted is None or str(wanted) in (event.source, event.source.removeprefix(CLOUDEVENTS_PREFIX))
