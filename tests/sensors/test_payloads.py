@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.intake.payloads import MAX_DEPTH, Format, read_payload
+from sensors.payloads import MAX_DEPTH, Format, read_payload
 
 JSON = "application/json"
 
