@@ -19,6 +19,15 @@ def die() -> NoReturn:
     os._exit(1)  # not reached; says so to the type checker
 
 
+def outlive_sigterm() -> None:
+    """Leave it to the engine when to end: a service manager sends SIGTERM to all processes at once.
+
+    By a handler and not by SIG_IGN, which the programs that blocks start would inherit.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
 class Channel:
     """Sends from any thread; one thread receives. Without the engine there is no reason to live."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import os
 import queue
-import signal
 import sys
 import threading
 import time
@@ -37,7 +36,7 @@ from pipelines.surroundings import add_project_to_path, restored_process
 from pipelines.variables import RunFacts, merged_variables
 from service.clock import utc_now
 from service.running.executors.base import Message
-from service.running.executors.channel import Channel, die
+from service.running.executors.channel import Channel, die, outlive_sigterm
 from service.running.executors.leftovers import adopt_orphans, end_children
 from service.running.executors.modules import LoadedModules
 
@@ -311,15 +310,6 @@ def _moment(text: str | None) -> datetime | None:
 
 def _text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
-
-
-def outlive_sigterm() -> None:
-    """Leave it to the engine when to end: a service manager sends SIGTERM to all processes at once.
-
-    By a handler and not by SIG_IGN, which the programs that blocks start would inherit.
-    """
-    signal.signal(signal.SIGTERM, lambda number, frame: None)
-    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def main() -> None:

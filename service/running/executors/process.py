@@ -29,6 +29,7 @@ from service.running.executors.base import Assignment, Message
 
 logger = structlog.get_logger(__name__)
 
+RUNS = "service.running.executors.host"  # the module of the processes that execute runs
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 # A process that is stopped reads nothing. Whoever sends must not wait for it, but go on to other runs.
 SEND_SECONDS = 2
@@ -48,14 +49,14 @@ class ProcessEvents(Protocol):
 
 
 class WorkerProcess:
-    """One worker process and the channel to it."""
+    """One process that executes what is not ours, by default runs, and the channel to it."""
 
-    def __init__(self, hello: Mapping[str, Any], events: ProcessEvents) -> None:
+    def __init__(self, hello: Mapping[str, Any], events: ProcessEvents, *, module: str = RUNS) -> None:
         """Start it. Raises OSError when the system has no room for it."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                self._popen = _popen(theirs.fileno())
+                self._popen = _popen(module, theirs.fileno())
             except OSError:
                 ours.close()
                 raise
@@ -150,10 +151,10 @@ def _family_of(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _popen(channel: int) -> subprocess.Popen[bytes]:
+def _popen(module: str, channel: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         # -P: the current folder must not come before our packages on the path.
-        [sys.executable, "-P", "-m", "service.running.executors.host", str(channel)],
+        [sys.executable, "-P", "-m", module, str(channel)],
         pass_fds=[channel],
         stdin=subprocess.DEVNULL,
         start_new_session=True,
