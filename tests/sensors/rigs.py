@@ -3,37 +3,12 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-
-class Rig(ABC):
-    """An outside system a test can change. `put` with an equal `stamp` twice makes two things of one time."""
-
-    def __init__(self, scratch: Path) -> None:
-        self.scratch = scratch
-
-    @property
-    @abstractmethod
-    def options(self) -> Mapping[str, Any]: ...
-
-    @property
-    @abstractmethod
-    def wrong_options(self) -> Mapping[str, Any]: ...
-
-    @abstractmethod
-    def put(self, name: str, content: str, stamp: datetime | None = None) -> None:
-        """Make the thing, or overwrite it; `stamp` is the time stamp it claims."""
-
-    @abstractmethod
-    def delete(self, name: str) -> None: ...
-
-    @abstractmethod
-    def break_down(self) -> None:
-        """Make the system unreachable."""
+from tests.sensors.rig import Rig
 
 
 class FilesRig(Rig):
@@ -65,4 +40,4 @@ class FilesRig(Rig):
         return folder
 
 
-RIGS: Mapping[str, Callable[[Path], Rig]] = {"files": FilesRig}
+RIGS: Mapping[str, type[Rig]] = {"files": FilesRig}

@@ -22,7 +22,8 @@ from sensors.base import (
 )
 from sensors.event import Event
 from sensors.registry import SENSORS, configure
-from tests.sensors.rigs import RIGS, Rig
+from tests.sensors.rig import Rig
+from tests.sensors.rigs import RIGS
 
 AN_HOUR = timedelta(hours=1)
 
@@ -62,7 +63,9 @@ class Watch:
 
 @pytest.fixture(params=sorted(SENSORS))
 def watch(request: pytest.FixtureRequest, tmp_path: Path) -> Watch:
-    return Watch(request.param, RIGS[request.param](tmp_path))
+    rig = RIGS[request.param]
+    server = request.getfixturevalue(rig.part) if rig.part else None
+    return Watch(request.param, rig(tmp_path, server))
 
 
 def test_every_registered_sensor_has_a_rig() -> None:
