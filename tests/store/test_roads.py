@@ -16,7 +16,8 @@ from service.store.values import NewEvent, NewMatch, Outcome, StoredEvent
 from tests.store.builders import NOON, new_event, new_run, recorded
 
 SOURCE, KEY = "gcs:lake", "gcs:lake/a.csv#1:finalize"
-DAY = timedelta(days=1)
+CENTURY = timedelta(days=36500)
+FOR_EVER = Retention(payloads=CENTURY, events=CENTURY, deliveries=CENTURY, runs=CENTURY)
 
 
 def news(road: str, *triggers: str, outcome: Outcome = Outcome.RAN) -> NewEvent:
@@ -145,7 +146,7 @@ def test_reports_are_known_by_road_and_trigger(database: Database) -> None:
 
 def test_event_that_retention_took_runs_for_no_trigger_again(database: Database) -> None:
     recorded(database, news("gcs_object", "a"))
-    prune_all(database, Retention(events=-DAY * 36500))
+    prune_all(database, replace(FOR_EVER, events=-CENTURY))
 
     (again,) = recorded(database, news("gcs_object", "a"))
 
@@ -157,7 +158,7 @@ def test_event_that_retention_took_runs_for_no_trigger_again(database: Database)
 
 def test_event_that_retention_took_comes_back_for_a_trigger_that_is_new(database: Database) -> None:
     (first,) = recorded(database, news("gcs_object", "a"))
-    prune_all(database, Retention(events=-DAY * 36500))
+    prune_all(database, replace(FOR_EVER, events=-CENTURY))
 
     (answer,) = recorded(database, news("gcs_object", "a", "b"))
 
@@ -165,7 +166,7 @@ def test_event_that_retention_took_comes_back_for_a_trigger_that_is_new(database
     assert answer.run_ids[0] == first.run_ids[0]
     assert len(answer.run_ids) == 2
     assert [match.trigger for match in only_event(database).matches] == ["b"]
-    prune_all(database, Retention(events=-DAY * 36500))
+    prune_all(database, replace(FOR_EVER, events=-CENTURY))
     (last,) = recorded(database, news("gcs_object", "a", "b"))
     assert last.duplicate
     assert last.run_ids == answer.run_ids
@@ -173,7 +174,7 @@ def test_event_that_retention_took_comes_back_for_a_trigger_that_is_new(database
 
 def test_payload_that_retention_took_comes_back_for_a_trigger_that_is_new(database: Database) -> None:
     recorded(database, news("gcs_object", "a"))
-    prune_all(database, Retention(payloads=-DAY * 36500, events=DAY * 36500))
+    prune_all(database, replace(FOR_EVER, payloads=-CENTURY))
     assert only_event(database).data is None
 
     recorded(database, news("gcs_object", "a", "b"))
