@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.parts.gcs import GcsEmulator, running_gcs
 from tests.parts.postgres import PostgresServer, running_postgres
 from tests.parts.pubsub import PubSubEmulator, running_pubsub
 
@@ -32,4 +33,10 @@ def postgres_url(postgres_server: PostgresServer, postgres_database: str) -> str
 @pytest.fixture(scope="session")
 def pubsub() -> Iterator[PubSubEmulator]:
     with running_pubsub() as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[GcsEmulator]:
+    with running_gcs() as emulator:
         yield emulator

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tests.sensors.gcs_rig import GcsRig
 from tests.sensors.rig import Rig
 
 
@@ -40,4 +41,4 @@ class FilesRig(Rig):
         return folder
 
 
-RIGS: Mapping[str, type[Rig]] = {"files": FilesRig}
+RIGS: Mapping[str, type[Rig]] = {"files": FilesRig, "gcs_object": GcsRig}
