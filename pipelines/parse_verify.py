@@ -10,25 +10,28 @@ from pipelines.parse_templates import check_mapping
 from pipelines.templating import is_template
 from pipelines.values import plain
 
-SCHEMES = frozenset(("none", "token", "hmac", "standard_webhooks"))
-_LATER_SCHEMES = words(
-    """
-    basic github stripe slack shopify gitlab twilio google_oidc
-    """
-)
-_COMMON_KEYS = frozenset(("scheme", "secret", "secrets"))
+_KEYS_OF_ALL = words("scheme secret secrets allow required_headers")
 _KEYS = {
-    "none": _COMMON_KEYS,
-    "token": _COMMON_KEYS | {"header", "query"},
-    "standard_webhooks": _COMMON_KEYS | {"tolerance"},
-    "hmac": _COMMON_KEYS
-    | words(
+    "none": frozenset[str](),
+    "token": words("header query"),
+    "basic": words("username"),
+    "standard_webhooks": words("tolerance"),
+    "hmac": words(
         """
-        header prefix separator algorithm encoding secret_encoding content timestamp_header
-        timestamp_unit tolerance id_header id_path required_headers allow
+        header prefix separator algorithm encoding secret_encoding content url timestamp_header
+        timestamp_prefix timestamp_unit tolerance id_header id_path
         """
     ),
+    "github": frozenset[str](),
+    "stripe": words("tolerance"),
+    "slack": words("tolerance"),
+    "shopify": frozenset[str](),
+    "gitlab": words("tolerance"),
+    "twilio": words("url"),
+    "google_oidc": words("audience email tolerance certificates"),
 }
+SCHEMES = frozenset(_KEYS)
+_WITHOUT_SECRET = frozenset(("none", "google_oidc"))
 _FILE_NAMES = frozenset(("env_var", "env", "secret", "mage_secret_var", "json_value"))
 
 
@@ -47,13 +50,13 @@ def read_verify(section: Section) -> str | dict[str, Any] | None:
         return None
     if isinstance(value, Mapping):
         # A misspelt `allow` or `required_headers` would let in what it was to keep out.
-        section.section("verify", section.what).unknown_keys(f"verify: {scheme}", _KEYS[str(scheme)])
+        section.section("verify", section.what).unknown_keys(
+            f"verify: {scheme}", _KEYS_OF_ALL | _KEYS[str(scheme)]
+        )
     has_secret = options.get("secret") is not None or bool(options.get("secrets"))
-    if scheme == "none":
-        return "none"
-    if scheme == "token" and set(options) == {"scheme"}:
-        return None  # as without `verify`: a token is made, and wanted as a bearer
-    if not has_secret:
+    if set(options) == {"scheme"} and scheme in ("none", "token"):
+        return "none" if scheme == "none" else None  # None: a token is made, and wanted as a bearer
+    if not has_secret and scheme not in _WITHOUT_SECRET:
         hint = "{{ secret('...') }}"
         section.error("verify", f'`verify: {scheme}` needs a `secret` (or `secrets`); write secret: "{hint}"')
     _warn_of_open_secrets(section, options)
@@ -63,11 +66,7 @@ def read_verify(section: Section) -> str | dict[str, Any] | None:
 def _is_known(section: Section, scheme: Any) -> bool:
     if isinstance(scheme, str) and scheme in SCHEMES:
         return True
-    if scheme in _LATER_SCHEMES:
-        section.error(
-            "verify", f"the verify scheme '{scheme}' is not there yet (there are: {listed(SCHEMES)})"
-        )
-    elif scheme is None:
+    if scheme is None:
         section.error("verify", f"`verify` has no `scheme`; give it one of {listed(SCHEMES)}")
     else:
         hint = closest(str(scheme), SCHEMES)

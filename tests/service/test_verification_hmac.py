@@ -159,7 +159,15 @@ def test_units_of_timestamps(unit: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["2024-03-01T13:00:00", "2024-03-01T99:00:00Z", "2024-03-01T1::::0Z", "soon", "1"]
+    "text",
+    [
+        "0001-01-01T00:00:00+23:5",
+        "2024-03-01T13:00:00",
+        "2024-03-01T99:00:00Z",
+        "2024-03-01T1::::0Z",
+        "soon",
+        "1",
+    ],
 )
 def test_time_that_is_none_is_refused(text: str) -> None:
     options = {
@@ -227,3 +235,44 @@ def test_options_that_cannot_work_are_named(options: dict[str, object]) -> None:
         build_scheme({**GITHUB, **options})
 
     assert GITHUB["secret"] not in str(caught.value)
+
+
+ITEMS = {
+    "scheme": "hmac",
+    "secret": "s",
+    "header": "Paddle-Signature",
+    "separator": ";",
+    "prefix": "h1=",
+    "timestamp_prefix": "ts=",
+    "content": "{ts}:{body}",
+}
+
+
+def test_time_may_stand_among_the_signatures() -> None:
+    stamp = str(int(NOW.timestamp()))
+    good = sign(b"s", f"{stamp}:body".encode()).hex()
+
+    check(ITEMS, Signed(b"body", {"paddle-signature": f"ts={stamp};h1={good}"}))
+
+    assert fault_of(ITEMS, Signed(b"body", {"paddle-signature": f"h1={good}"})) is Fault.MALFORMED_TIMESTAMP
+    late = Signed(b"body", {"paddle-signature": f"ts={int(stamp) - 301};h1={good}"})
+    assert fault_of(ITEMS, late) is Fault.STALE_TIMESTAMP
+    with pytest.raises(SchemeError, match="separator"):
+        build_scheme({**ITEMS, "separator": None})
+
+
+def test_several_headers_may_name_a_delivery() -> None:
+    scheme = build_scheme({**GITHUB, "id_header": ["X-GitHub-Delivery", "X-GitHub-Event"]})
+
+    assert scheme.delivery_id({"x-github-delivery": "1", "x-github-event": "push"}, None) == "1:push"
+    assert scheme.delivery_id({"x-github-delivery": "1"}, None) is None
+
+
+def test_signed_address_is_the_public_one() -> None:
+    options = {"scheme": "hmac", "secret": "s", "header": "sig", "content": "{url}{body}"}
+    signed = Signed(
+        b"", {"sig": sign(b"s", b"https://public.example/a?b=1").hex()}, url="http://inside/x?b=1"
+    )
+
+    assert fault_of(options, signed) is Fault.WRONG_SIGNATURE
+    check({**options, "url": "https://public.example/a"}, signed)

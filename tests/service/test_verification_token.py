@@ -1,17 +1,14 @@
-"""The token scheme, and a fuzz of all: whatever comes, the answer is yes or a fault of the closed set."""
+"""The token scheme: a secret that the sender repeats."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from service.intake.verify.base import Fault, Scheme, SchemeError, Signed, Unverified
-from service.intake.verify.registry import SCHEMES, build_scheme
+from service.intake.verify.registry import build_scheme
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 TOKEN = "t0ken-é"
@@ -82,56 +79,3 @@ def test_secrets_stay_out_of_representations() -> None:
 def test_scheme_that_is_unknown_or_lacks_its_secret_is_named(verify: Any) -> None:
     with pytest.raises(SchemeError):
         build_scheme(verify)
-
-
-ALL_SCHEMES = [
-    build_scheme({"scheme": "none"}),
-    build_scheme({"scheme": "token", "secret": TOKEN, "query": "key"}),
-    build_scheme(
-        {
-            "scheme": "hmac",
-            "secret": "s",
-            "header": "sig",
-            "separator": ",",
-            "prefix": "v=",
-            "content": "{ts}{id}{url}{header:when}{body}",
-            "timestamp_header": "ts",
-            "timestamp_unit": "iso",
-            "id_header": "id",
-            "allow": ["10.0.0.0/8"],
-        }
-    ),
-    build_scheme(
-        {
-            "scheme": "standard_webhooks",
-            "secrets": ["c2VjcmV0", "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="],
-        }
-    ),
-]
-NAMES = ["authorization", "sig", "ts", "id", "when", "webhook-id", "webhook-timestamp", "webhook-signature"]
-VALUES = st.one_of(
-    st.text(st.characters(exclude_categories=())),
-    st.sampled_from(
-        ["Bearer x", "v1,", "v1a,AAAA v1,BBBB", "v=0", "1709294400", "2024-03-01T12:00:00Z", "9" * 16]
-    ),
-)
-
-
-def test_every_scheme_is_fuzzed() -> None:
-    assert len(ALL_SCHEMES) == len(SCHEMES)
-
-
-@given(
-    st.sampled_from(ALL_SCHEMES),
-    st.binary(),
-    st.dictionaries(st.sampled_from(NAMES), VALUES),
-    VALUES,
-    st.one_of(st.none(), VALUES),
-)
-def test_nothing_a_sender_sends_raises_anything_else(
-    scheme: Scheme, body: bytes, headers: dict[str, str], url: str, address: str | None
-) -> None:
-    signed = Signed(body, headers, url=url, query={"key": url}, address=address)
-
-    with suppress(Unverified):
-        scheme.verify(signed, NOW)

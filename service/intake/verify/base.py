@@ -14,10 +14,17 @@ class Fault(StrEnum):
 
     MISSING_HEADER = "a header that the scheme needs is missing"
     MALFORMED_HEADER = "a header of the scheme cannot be read"
+    MALFORMED_TOKEN = "the token cannot be read"  # noqa: S105 - a sentence
     MALFORMED_TIMESTAMP = "the timestamp is not a time"
     STALE_TIMESTAMP = "the timestamp is too far from now"
     WRONG_SIGNATURE = "no signature matches"
     WRONG_TOKEN = "the token does not match"  # noqa: S105 - a sentence
+    WRONG_PASSWORD = "the name or the password does not match"  # noqa: S105 - a sentence
+    WRONG_ISSUER = "the token is of another issuer"
+    WRONG_AUDIENCE = "the token is for another audience"
+    WRONG_EMAIL = "the token is of another account, or of one whose address is not verified"
+    STALE_TOKEN = "the token has expired, or is not valid yet"  # noqa: S105 - a sentence
+    UNSIGNED_BODY = "the signature does not cover the body"
     EXPIRED_SECRETS = "every secret is past its not_after"
     FOREIGN_ADDRESS = "the sender's address is not allowed"
 
@@ -28,6 +35,13 @@ class Unverified(Exception):
     def __init__(self, fault: Fault) -> None:
         super().__init__(str(fault))
         self.fault = fault
+
+
+class Undecided(Exception):
+    """Nobody can tell now whether the delivery is authentic: what the scheme has to ask does not answer.
+
+    It is not the sender's fault, and it should send again later. The text is for the operator.
+    """
 
 
 class SchemeError(ValueError):
@@ -53,10 +67,15 @@ class Scheme(Protocol):
         """Lower-case names of headers that carry a secret, never to be stored."""
 
     def verify(self, signed: Signed, now: datetime) -> None:
-        """Return when `signed` is authentic; raise Unverified, and nothing else, when it is not."""
+        """Return when `signed` is authentic; raise Unverified, or Undecided, and nothing else, when not."""
 
     def delivery_id(self, headers: Mapping[str, str], data: Any) -> str | None:
         """Return the sender's own id of the delivery, None where the scheme has none."""
+        return None
+
+    def challenge(self, body: bytes) -> str | None:
+        """Return what a provider that only tries the address wants to hear; None for a delivery."""
+        return None
 
 
 def header_of(signed: Signed, name: str) -> str:

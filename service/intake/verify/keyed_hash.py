@@ -5,21 +5,27 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from service.intake.verify.base import Fault, SchemeError, Signed, Unverified, header_of
+from service.intake.verify.addresses import public_address
+from service.intake.verify.base import Fault, Scheme, SchemeError, Signed, Unverified, header_of
+from service.intake.verify.options import (
+    read_choice,
+    read_header,
+    read_headers,
+    read_needed,
+    read_text,
+    read_tolerance,
+    read_url,
+)
 from service.intake.verify.secrets import Key, Secret, active_keys, read_secrets
-from service.intake.verify.signed_content import SignedContent
-from service.intake.verify.standard_webhooks import tolerance_of
+from service.intake.verify.signed_content import SignedContent, header_text
 from service.intake.verify.timestamps import TimestampUnit, check_timestamp
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-_MAX_CANDIDATES = 16
+_MAX_ITEMS = 16  # looked at in one header: rotation needs two or three
 _ALGORITHMS = ("sha1", "sha256", "sha384", "sha512")
 
 # How each encoding spells a digest. Padding is left out on both sides: senders disagree about it.
@@ -32,13 +38,25 @@ _ENCODINGS: Mapping[str, Callable[[bytes], bytes]] = {
 
 @dataclass(frozen=True, slots=True)
 class Timestamp:
+    """Where the sender says when it signed: a header, or one item of it, as in `t=1700000000,v1=...`."""
+
     header: str
     unit: TimestampUnit
     tolerance: timedelta
+    prefix: str = ""  # of the item
+    separator: str | None = None
+
+    def text(self, signed: Signed) -> str:
+        """Return the time as it was written, nothing when it is not there or there twice."""
+        value = signed.headers.get(self.header, "")
+        if not self.prefix:
+            return value
+        items = [item.removeprefix(self.prefix) for item in _items(value, self.separator, self.prefix)]
+        return items[0] if len(items) == 1 else ""
 
 
 @dataclass(frozen=True, slots=True)
-class KeyedHash:
+class KeyedHash(Scheme):
     """Accepts when any offered signature fits any active secret."""
 
     keys: tuple[Key, ...]
@@ -49,40 +67,28 @@ class KeyedHash:
     prefix: str = ""
     separator: str | None = None  # splits several signatures in one header
     timestamp: Timestamp | None = None
-    id_header: str | None = None
+    id_headers: tuple[str, ...] = ()  # together they name a delivery
     id_path: tuple[str, ...] = ()
-    required_headers: tuple[str, ...] = ()
-    networks: tuple[Network, ...] = ()
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
         """Build from the keys of the trigger's `verify`; `docs/webhooks.md` lists them."""
-        timestamp = _timestamp(options)
-        id_header = _name(options, "id_header")
-        content = SignedContent.compile(
-            _text(options, "content") or "{body}", ts=timestamp.header if timestamp else None, id=id_header
-        )
-        if timestamp and timestamp.header not in content.headers:
-            raise SchemeError(
-                "`timestamp_header` is not part of `content`, so that anybody could change it; add {ts}"
-            )
-        header = _name(options, "header")
-        if header is None:
-            raise SchemeError("it needs `header`, the name of the header with the signature")
-        encoding = _text(options, "secret_encoding") or "raw"
+        header = read_needed(options, "header", "the name of the header with the signature").lower()
+        separator = read_text(options, "separator") or None
+        timestamp = _timestamp(options, header, separator)
+        id_headers = read_headers(options, "id_header")
+        encoding = read_text(options, "secret_encoding") or "raw"
         return cls(
             keys=tuple(Key(_decoded(secret, encoding), secret.not_after) for secret in read_secrets(options)),
             header=header,
-            content=content,
-            algorithm=_one_of(options, "algorithm", _ALGORITHMS, "sha256"),
-            encoding=_one_of(options, "encoding", tuple(_ENCODINGS), "hex"),
-            prefix=_text(options, "prefix") or "",
-            separator=_text(options, "separator") or None,
+            content=_content(options, timestamp, id_headers),
+            algorithm=read_choice(options, "algorithm", _ALGORITHMS, "sha256"),
+            encoding=read_choice(options, "encoding", tuple(_ENCODINGS), "hex"),
+            prefix=read_text(options, "prefix") or "",
+            separator=separator,
             timestamp=timestamp,
-            id_header=id_header,
-            id_path=tuple((_text(options, "id_path") or "").split(".")) if options.get("id_path") else (),
-            required_headers=tuple(name.lower() for name in _texts(options, "required_headers")),
-            networks=tuple(_network(text) for text in _texts(options, "allow")),
+            id_headers=id_headers,
+            id_path=tuple((read_text(options, "id_path") or "").split(".")) if options.get("id_path") else (),
         )
 
     @property
@@ -97,18 +103,17 @@ class KeyedHash:
             for key in active_keys(self.keys, now)
         ]
         matches = self._matches(header_of(signed, self.header), expected)
-        for name in self.required_headers:
-            header_of(signed, name)
-        self._check_address(signed.address)
         if self.timestamp:
-            text = header_of(signed, self.timestamp.header)
+            header_of(signed, self.timestamp.header)
+            text = self.timestamp.text(signed)
             check_timestamp(text, self.timestamp.unit, now=now, tolerance=self.timestamp.tolerance)
         if not matches:
             raise Unverified(Fault.WRONG_SIGNATURE)
 
     def delivery_id(self, headers: Mapping[str, str], data: Any) -> str | None:
-        if self.id_header:
-            return headers.get(self.id_header)
+        if self.id_headers:
+            values = [headers.get(name) for name in self.id_headers]
+            return ":".join(value for value in values if value) if all(values) else None
         for name in self.id_path:
             data = data.get(name) if isinstance(data, Mapping) else None
         return str(data) if self.id_path and isinstance(data, str | int) and data != "" else None
@@ -120,68 +125,43 @@ class KeyedHash:
         return matched
 
     def _candidates(self, offered: str) -> list[bytes]:
-        several = (
-            offered.split(self.separator, _MAX_CANDIDATES)[:_MAX_CANDIDATES] if self.separator else [offered]
-        )
-        stripped = [item.strip() for item in several]
-        return [self._spelled(item[len(self.prefix) :]) for item in stripped if item.startswith(self.prefix)]
+        items = _items(offered, self.separator, self.prefix)
+        return [self._spelled(item[len(self.prefix) :]) for item in items]
 
     def _spelled(self, text: str) -> bytes:
         raw = text.encode("utf-8", "surrogatepass")
         return raw.lower() if self.encoding == "hex" else raw.rstrip(b"=")
 
-    def _check_address(self, address: str | None) -> None:
-        if not self.networks:
-            return
-        try:
-            found = ipaddress.ip_address(address or "")
-        except ValueError:
-            raise Unverified(Fault.FOREIGN_ADDRESS) from None
-        if not any(found in network for network in self.networks):
-            raise Unverified(Fault.FOREIGN_ADDRESS)
+
+def _items(value: str, separator: str | None, prefix: str) -> list[str]:
+    """Return the items of a header that begin with the prefix."""
+    several = value.split(separator, _MAX_ITEMS)[:_MAX_ITEMS] if separator else [value]
+    return [item for item in (one.strip() for one in several) if item.startswith(prefix)]
 
 
-def _timestamp(options: Mapping[str, Any]) -> Timestamp | None:
-    header = _name(options, "timestamp_header")
-    unit = _one_of(options, "timestamp_unit", tuple(TimestampUnit), TimestampUnit.SECONDS)
-    return Timestamp(header, TimestampUnit(unit), tolerance_of(options)) if header else None
-
-
-def _text(options: Mapping[str, Any], name: str) -> str | None:
-    value = options.get(name)
-    if value is not None and not isinstance(value, str):
-        raise SchemeError(f"`{name}` must be a text")
-    return value
-
-
-def _name(options: Mapping[str, Any], name: str) -> str | None:
-    return (_text(options, name) or "").strip().lower() or None
-
-
-def _texts(options: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    value = options.get(name) or ()
-    given = (
-        (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else (None,)
-    )
-    if not all(isinstance(item, str) for item in given):
-        raise SchemeError(f"`{name}` must be a list of texts")
-    return given
-
-
-def _one_of(options: Mapping[str, Any], name: str, known: tuple[str, ...], default: str) -> str:
-    value = options.get(name, default)
-    if value not in known:
-        raise SchemeError(f"`{name}` must be one of {', '.join(known)}")
-    return str(value)
-
-
-def _network(text: str) -> Network:
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
+def _timestamp(options: Mapping[str, Any], header: str, separator: str | None) -> Timestamp | None:
+    unit = TimestampUnit(read_choice(options, "timestamp_unit", tuple(TimestampUnit), TimestampUnit.SECONDS))
+    prefix = read_text(options, "timestamp_prefix") or ""
+    if prefix and separator is None:
         raise SchemeError(
-            f"`allow` must hold addresses or networks such as 192.0.2.0/24, not {text!r}"
-        ) from None
+            "`timestamp_prefix` names one of several items; `separator` must say what parts them"
+        )
+    found = read_header(options, "timestamp_header") or (header if prefix else None)
+    return Timestamp(found, unit, read_tolerance(options), prefix, separator) if found else None
+
+
+def _content(
+    options: Mapping[str, Any], timestamp: Timestamp | None, id_headers: Sequence[str]
+) -> SignedContent:
+    named = {
+        "ts": timestamp.text if timestamp else None,
+        "id": header_text(id_headers[0]) if id_headers else None,
+        "url": public_address(read_url(options)),
+    }
+    content = SignedContent.compile(read_text(options, "content") or "{body}", named)
+    if timestamp and not content.placeholders & {"ts", f"header:{timestamp.header}"}:
+        raise SchemeError("the timestamp is not part of `content`, so that anybody could change it; add {ts}")
+    return content
 
 
 def _decoded(secret: Secret, encoding: str) -> bytes:

@@ -17,8 +17,9 @@ class Secret:
     text: str = field(repr=False)
     not_after: datetime | None = None
 
-    def is_active(self, now: datetime) -> bool:
-        return self.not_after is None or now <= self.not_after
+    def as_option(self) -> Mapping[str, Any]:
+        """Return it as one of the `secrets` of a `verify`."""
+        return {"secret": self.text, "not_after": self.not_after}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from service.intake.verify.base import Fault, SchemeError, Signed, Unverified
+from service.intake.verify.base import Fault, Scheme, SchemeError, Signed, Unverified
 from service.intake.verify.secrets import Key, active_keys, read_secrets
 
 _BEARER = "bearer "
 
 
 @dataclass(frozen=True, slots=True)
-class SharedToken:
+class SharedToken(Scheme):
     """Compares digests, so that the time it takes shows neither length nor place of a difference."""
 
     digests: tuple[Key, ...]
@@ -46,16 +46,17 @@ class SharedToken:
         if not any(matches):
             raise Unverified(Fault.WRONG_TOKEN)
 
-    def delivery_id(self, headers: Mapping[str, str], data: Any) -> str | None:
-        return None
-
     def _token(self, signed: Signed) -> str | None:
         value = signed.headers.get(self.header)
         if value is None and self.query is not None:
             return signed.query.get(self.query)
-        if value is None or self.header != "authorization":
-            return value
-        return value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else None
+        return value if self.header != "authorization" else bearer_of(value)
+
+
+def bearer_of(authorization: str | None) -> str | None:
+    """Return the token of an `Authorization: Bearer ...`."""
+    value = authorization or ""
+    return value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else None
 
 
 def _digest(text: str) -> bytes:

@@ -14,18 +14,18 @@ from typing import Any, Self
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from service.intake.verify.base import Fault, SchemeError, Signed, Unverified, header_of
+from service.intake.verify.base import Fault, Scheme, SchemeError, Signed, Unverified, header_of
+from service.intake.verify.options import read_tolerance
 from service.intake.verify.secrets import Key, Secret, active_keys, read_secrets
 from service.intake.verify.timestamps import TimestampUnit, check_timestamp
 
 _ID_HEADER = "webhook-id"
 _TIMESTAMP_HEADER = "webhook-timestamp"
-_SIGNATURE_HEADER = "webhook-signature"
+SIGNATURE_HEADER = "webhook-signature"
 _PUBLIC_PREFIX = "whpk_"
-_SECRET_PREFIX = "whsec_"  # noqa: S105 - the public prefix of such secrets
+SECRET_PREFIX = "whsec_"  # noqa: S105 - the public prefix of such secrets
 _MAX_CANDIDATES = 16  # signatures looked at in one header: rotation needs two or three
 _ED25519_BYTES = 32
-_DEFAULT_TOLERANCE = timedelta(minutes=5)
 
 # A full stop in the id would let one signed text be split into id, time and body in two ways.
 _ID = re.compile(r"[!-\-/-~]{1,256}", re.ASCII)
@@ -42,14 +42,14 @@ class PublicKey:
 
 
 @dataclass(frozen=True, slots=True)
-class StandardWebhooks:
+class StandardWebhooks(Scheme):
     """Accepts when any offered signature fits any active secret."""
 
     secrets: tuple[Key, ...]
     public_keys: tuple[PublicKey, ...]
-    tolerance: timedelta = _DEFAULT_TOLERANCE
+    tolerance: timedelta
 
-    secret_headers = frozenset({_SIGNATURE_HEADER})
+    secret_headers = frozenset({SIGNATURE_HEADER})
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
@@ -60,7 +60,7 @@ class StandardWebhooks:
         return cls(
             tuple(Key(_symmetric(secret), secret.not_after) for secret in symmetric),
             tuple(PublicKey(_public(secret), secret.not_after) for secret in public),
-            tolerance_of(options),
+            read_tolerance(options),
         )
 
     def verify(self, signed: Signed, now: datetime) -> None:
@@ -69,7 +69,7 @@ class StandardWebhooks:
         timestamp = signed.headers.get(_TIMESTAMP_HEADER, "")
         content = f"{message_id}.{timestamp}.".encode("utf-8", "surrogatepass") + signed.body
         expected = self._expected(content, now)
-        offered = header_of(signed, _SIGNATURE_HEADER)
+        offered = header_of(signed, SIGNATURE_HEADER)
         _check_id(header_of(signed, _ID_HEADER))
         header_of(signed, _TIMESTAMP_HEADER)
         check_timestamp(timestamp, TimestampUnit.SECONDS, now=now, tolerance=self.tolerance)
@@ -101,14 +101,6 @@ class StandardWebhooks:
         return matched
 
 
-def tolerance_of(options: Mapping[str, Any]) -> timedelta:
-    """Read `tolerance`, in seconds; it cannot be turned off."""
-    seconds = options.get("tolerance", _DEFAULT_TOLERANCE.total_seconds())
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= 86_400:
-        raise SchemeError("`tolerance` must be a number of seconds, at least 1 and at most a day")
-    return timedelta(seconds=seconds)
-
-
 def _is_active(key: Key | PublicKey, now: datetime) -> bool:
     return key.not_after is None or now <= key.not_after
 
@@ -127,7 +119,7 @@ def _fits_any(text: bytes, public: Sequence[VerifyEd25519], content: bytes) -> b
 
 
 def _symmetric(secret: Secret) -> bytes:
-    return _decoded(secret.text.removeprefix(_SECRET_PREFIX))
+    return _decoded(secret.text.removeprefix(SECRET_PREFIX))
 
 
 def _public(secret: Secret) -> VerifyEd25519:

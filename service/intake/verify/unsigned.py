@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self
 
-from service.intake.verify.base import Signed
+from service.intake.verify.base import Scheme, Signed
 
 
-class Unsigned:
+class Unsigned(Scheme):
     """Takes every delivery."""
 
     secret_headers: frozenset[str] = frozenset()
@@ -20,6 +20,3 @@ class Unsigned:
 
     def verify(self, signed: Signed, now: datetime) -> None:
         """Refuse nothing."""
-
-    def delivery_id(self, headers: Mapping[str, str], data: Any) -> str | None:
-        return None
