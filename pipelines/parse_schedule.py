@@ -50,6 +50,16 @@ def check_every(section: Section) -> None:
         section.error("every", f"`every`: {error}")
 
 
+def check_span(section: Section, key: str) -> None:
+    """Report what is no span of time, such as 90s or 5m."""
+    if key not in section:
+        return
+    try:
+        duration_seconds(section.get(key))
+    except ValueError as error:
+        section.error(key, f"`{key}`: {error}")
+
+
 def check_zone(section: Section) -> None:
     name = section.text("timezone", "UTC")
     try:

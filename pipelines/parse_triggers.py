@@ -10,7 +10,7 @@ from pipelines.model import Trigger, TriggerType
 from pipelines.parse_fields import Findings, Section, closest, listed, read_document, words
 from pipelines.parse_inputs import check_reserved
 from pipelines.parse_mage_triggers import read_mage_trigger
-from pipelines.parse_schedule import check_every, check_schedule, check_time
+from pipelines.parse_schedule import check_every, check_schedule, check_span, check_time
 from pipelines.parse_templates import TRIGGER_NAMES, check_mapping, check_single, check_template
 from pipelines.parse_verify import read_verify
 from pipelines.templating import is_template
@@ -29,7 +29,11 @@ _KEYS: Mapping[TriggerType, frozenset[str]] = {
     """
     ),
     TriggerType.SCHEDULE: frozenset(["cron", "every", "timezone", "catch_up", "start"]),
-    TriggerType.SENSOR: frozenset(["sensor", "options", "every", "existing", "timezone"]),
+    TriggerType.SENSOR: words(
+        """
+    sensor options every existing timezone timeout max_events
+    """
+    ),
     TriggerType.EVENT: frozenset(("event", "source")),
 }
 _SENSORS = words(
@@ -186,6 +190,8 @@ def _check_sensor(section: Section, name: str) -> dict[str, Any]:
         )
     section.mapping("options")
     check_every(section)
+    check_span(section, "timeout")
+    section.count("max_events", least=1)
     return {"existing": _existing(section)}
 
 

@@ -152,6 +152,11 @@ class Sensor(ABC, Generic[OptionsT]):
             raise OptionsError(cls.name, [_sentence(item) for item in error.errors()]) from None
         return cls(parsed)  # type: ignore[arg-type]  # options_model is the class's OptionsT
 
+    @property
+    def reconciles(self) -> bool:
+        """Tell whether other roads bring the news, so that what a tick finds first is what they missed."""
+        return False
+
     def covers(self, event: Event) -> bool:
         """Tell whether news that came by another road is what this sensor would have found itself."""
         return False

@@ -53,6 +53,7 @@ class Engine:
         self._runtime.wakeups.start()
         self._dispatcher.start()
         self._worker.start()
+        self._watcher.start()
         self._scheduler.start()
         self._maintenance.start()
         self._watch.start()
@@ -64,6 +65,7 @@ class Engine:
         self._worker.drain()  # first: what is stopped before it may have a long tick in hand
         self._watch.stop()
         self._scheduler.stop()
+        self._watcher.close()
         self._maintenance.stop()
         self._worker.stop()
         self._dispatcher.stop()

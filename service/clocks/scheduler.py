@@ -22,19 +22,20 @@ from service.clocks.timetable import Every, Timetable, TimetableError, timetable
 from service.dispatcher import Dispatcher
 from service.matching.triggers import CompiledTrigger
 from service.runtime import Runtime
+from service.watching.polling import SENSOR_EVERY, is_shared
 from service.watching.watcher import Watcher
 
 logger = structlog.get_logger(__name__)
 
-SENSOR_EVERY = "30s"  # how often a sensor ticks whose trigger does not say
 FIRST_DELAY = timedelta(seconds=1)
 LONGEST_DELAY = timedelta(minutes=5)
 LOOK_BACK = timedelta(days=366)
 HOUSEKEEPING = Every(timedelta(seconds=5))
-POOLS = {"schedules": 4, "sensors": 8, "housekeeping": 1}  # slow sensors must not delay a schedule
+# Slow sensors must not delay a schedule, nor those that listen all the time any other.
+POOLS = {"schedules": 4, "sensors": 8, "listeners": 64, "housekeeping": 1}
 
-# What changes the moments of a trigger, and so makes another job of it.
-_TIME_KEYS = ("cron", "every", "timezone", "start")
+# What changes the moments of a trigger or the threads that call it, and so makes another job of it.
+_TIME_KEYS = ("cron", "every", "timezone", "start", "sensor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class Scheduler:
         name = _job_name(compiled)
         timetable = timetable_of(compiled.trigger.spec, every=SENSOR_EVERY)
         call = partial(self._call, name, partial(self._tick_sensor, name, timetable))
-        return Job(name, timetable, call, "sensors")
+        return Job(name, timetable, call, "listeners" if is_shared(compiled) else "sensors")
 
     def _call(self, name: str, tick: Callable[[CompiledTrigger], object]) -> None:
         """Tick the trigger as its files have it by now; after a failure, have it called again."""
@@ -150,8 +151,11 @@ class Scheduler:
     def _tick_sensor(self, name: str, timetable: Timetable, compiled: CompiledTrigger) -> None:
         now = self._runtime.clock()
         # The due moment was claimed by the try that failed; the next one has a moment of its own.
-        is_retry = name in self._backing_off
-        self._watcher.tick(compiled, now if is_retry else _last_due(timetable, now))
+        is_listener = is_shared(compiled)
+        at_once = name in self._backing_off or is_listener
+        result = self._watcher.tick(compiled, now if at_once else _last_due(timetable, now))
+        if is_listener and result is not None:
+            self._timer.call_again(name, timedelta(0))  # it listened for its whole step; it listens on
 
     def _fail(self, name: str, error: Exception) -> None:
         before = self._backing_off.get(name)

@@ -61,6 +61,15 @@ def known_reports(
     }
 
 
+def unheard_of(database: Database, project: str, reports: Collection[Report]) -> set[Report]:
+    """Return those (source, key) pairs that no road has told of."""
+    with database.read() as connection:
+        digester = Digester(Transaction(connection, database))
+        by_digest = {digester.digest(project, *report): report for report in reports}
+        known = {bytes(row.digest) for row in connection.execute(_KEYS, {"digests": list(by_digest)})}
+    return {report for digest, report in by_digest.items() if digest not in known}
+
+
 def sightings_of(connection: Connection, event_ids: Sequence[str]) -> Mapping[str, int]:
     """Count the deliveries of each event that were not refused. Retention may have removed old ones."""
     if not event_ids:

@@ -21,12 +21,13 @@ from pipelines.errors import MillraceError
 from pipelines.io.config import Profiles
 from pipelines.secrets import Secrets
 from pipelines.surroundings import add_project_to_path, restored_process
-from sensors.base import Existing, OptionsError, Page, Sensor, SensorError, TickContext
+from sensors.base import OptionsError, Page, Sensor, SensorError, TickContext
 from sensors.registry import UnknownSensorError, configure
 from service.running.executors.base import Message
 from service.running.executors.channel import Channel, outlive_sigterm
 from service.running.executors.leftovers import adopt_orphans
 from service.running.executors.modules import LoadedModules
+from service.watching.context import tick_context
 from service.watching.messages import TickRequest, page_messages, request_of
 
 
@@ -133,24 +134,7 @@ class _Tick:
             ) from error
 
     def _context(self) -> TickContext:
-        return tick_context(self.request, self._profiles, is_stopping=self._stopping)
-
-
-def tick_context(request: TickRequest, profiles: Profiles, *, is_stopping: threading.Event) -> TickContext:
-    """Raises SensorError for an `existing` that cannot be read."""
-    try:
-        existing = Existing.parse(request.existing)
-    except ValueError as error:
-        raise SensorError(str(error)) from None
-    return TickContext(
-        source=request.source,
-        now=request.now,
-        root=request.root,
-        existing=existing,
-        profile=profiles.profile,
-        is_stopping=is_stopping.is_set,
-        listen_seconds=request.listen_seconds,
-    )
+        return tick_context(self.request, self._profiles, is_stopping=self._stopping.is_set)
 
 
 def main() -> None:

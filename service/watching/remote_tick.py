@@ -24,6 +24,10 @@ class StaleProcess(Exception):
     """The process had loaded modules that have changed since. It did nothing, and ends."""
 
 
+class GivenUp(SensorError):
+    """The tick hangs, and does not hear."""
+
+
 class Place(Protocol):
     """The process in which a tick goes on."""
 
@@ -119,7 +123,7 @@ class RemoteTick:
             return
         self._is_over = True
         self._process.give_up()
-        raise SensorError(
+        raise GivenUp(
             f"the tick did not end after {self._seconds:g} s, nor within {self._grace_seconds:g} s of being "
             "told to, and was given up; what it had committed stays. Find out what it waits for, or raise "
             "`timeout` of the trigger"

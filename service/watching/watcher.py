@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
 from pipelines.errors import MillraceError
-from sensors.base import Cursor, Existing, OptionsError, Page, Sensor, SensorError, TickContext
-from sensors.registry import UnknownSensorError, configure, find
+from sensors.base import OptionsError, Page, SensorError
+from sensors.registry import UnknownSensorError
 from service.dispatcher import Dispatcher
 from service.errors import ClaimLost, MillraceServiceError
 from service.matching.triggers import CompiledTrigger
@@ -22,54 +22,36 @@ from service.store import sensors
 from service.store.ids import new_id
 from service.store.sensors import SensorClaim, SensorTick
 from service.store.session import Commit, Transaction
-from service.store.sightings import Road, known_reports
-from service.store.values import NewEvent, Outcome, Recorded
+from service.store.values import Recorded
+from service.watching.leases import Leases
+from service.watching.news import News, NewsDesk
+from service.watching.polling import Deadline, Poll, Poller, is_shared
+from service.watching.processes import SensorProcesses
+from service.watching.remote_tick import GivenUp
+from service.watching.standing import Standing
+from service.watching.tally import Tally
 
 logger = structlog.get_logger(__name__)
-
-LEASE_SECONDS = 60.0  # renewed by every page; a tick whose engine died is taken over after it
 
 
 class SensorTickError(MillraceError):
     """A tick ended with an error, which its row tells. It is to be tried again."""
 
 
-@dataclass(slots=True)
-class _Tally:
-    """What one tick has found so far."""
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    """A tick that goes on."""
 
-    cursor: Cursor
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    duplicate: int = 0
-    failed: int = 0
-
-    @property
-    def new(self) -> int:
-        return self.outcomes.total()
+    compiled: CompiledTrigger
+    held: SensorClaim
+    existing: str | None  # as chosen when the cursor was set anew
+    tally: Tally
 
     @property
-    def seen(self) -> int:
-        return self.new + self.duplicate + self.failed
-
-    def count(self, answers: Sequence[Recorded | Exception]) -> None:
-        for answer in answers:
-            if isinstance(answer, Exception):
-                self.failed += 1
-            elif answer.duplicate:
-                self.duplicate += 1
-            else:
-                self.outcomes[answer.outcome] += 1
-
-    def reason(self) -> str | None:
-        """Say why nothing ran; None when something did."""
-        if self.outcomes[Outcome.RAN]:
-            return None
-        if not self.seen:
-            return "nothing has changed"
-        if not self.new:
-            return f"all {self.duplicate} are known"
-        parts = [f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items())]
-        return ", ".join(parts)
+    def room(self) -> int | None:
+        """How many more events it may take (`max_events`); None: any number."""
+        most = self.compiled.trigger.spec.get("max_events")
+        return None if most is None else max(0, int(most) - self.tally.new)
 
 
 class Watcher:
@@ -82,17 +64,30 @@ class Watcher:
         self._is_stopping = False
         self._ticking: set[tuple[str, str, str]] = set()
         self._lock = threading.Lock()
+        self._news = NewsDesk(runtime, dispatcher)
+        self._leases = Leases(runtime.database, runtime.settings.renew_seconds)
+        self._processes = SensorProcesses(runtime.settings)
+        self._poller = Poller(runtime, self._processes)
+
+    def start(self) -> None:
+        """Keep the claims of ticks that take long."""
+        self._leases.start()
 
     def stop(self) -> None:
         """End running ticks after their current page."""
         self._is_stopping = True
+
+    def close(self) -> None:
+        """End the sensor processes. To be called when no tick goes on."""
+        self._processes.close()
+        self._leases.close()
 
     def tick(self, compiled: CompiledTrigger, tick_at: datetime) -> SensorTick | None:
         """Tick the trigger's sensor for the moment `tick_at`; None when somebody is at it already.
 
         Raises SensorTickError after recording the failure, and StoreUnavailable.
         """
-        place = _place(compiled)
+        place = compiled.state_key
         with self._lock:
             if place in self._ticking:
                 return None
@@ -106,133 +101,116 @@ class Watcher:
         held = self._claim(compiled, tick_at)
         if held is None:
             return None
-        tally = _Tally(held.cursor)
+        standing = Standing.of(held.cursor)
+        tick = _Tick(compiled, held, standing.existing, Tally(standing.cursor))
         try:
-            error = self._poll(compiled, held, tally)
-            tick = self._finish(held, tally, error)
+            with self._leases.kept(held):
+                error = self._poll(tick)
+                result = self._finish(tick, error)
         except ClaimLost:
             logger.warning("sensor tick was taken over", **_names(compiled))
             return None
-        _log(compiled, tick)
+        _log(compiled, result)
         if error is not None:
             raise SensorTickError(error)
-        return tick
+        return result
 
     def _claim(self, compiled: CompiledTrigger, tick_at: datetime) -> SensorClaim | None:
-        return self._runtime.database.write(
-            Commit.SENSOR,
-            lambda tx: sensors.claim_sensor(
+        place = compiled.state_key
+
+        def claim(tx: Transaction) -> SensorClaim | None:
+            if is_shared(compiled):
+                return sensors.join_sensor(tx, *place, tick_at=tick_at)
+            return sensors.claim_sensor(
                 tx,
-                *_place(compiled),
+                *place,
                 tick_at=tick_at,
                 engine_id=self._engine_id,
-                lease_seconds=LEASE_SECONDS,
-            ),
-        )
+                lease_seconds=self._runtime.settings.lease_seconds,
+            )
 
-    def _poll(self, compiled: CompiledTrigger, held: SensorClaim, tally: _Tally) -> str | None:
+        return self._runtime.database.write(Commit.SENSOR, claim)
+
+    def _poll(self, tick: _Tick) -> str | None:
         """Take all pages of the sensor; return what went wrong."""
         try:
-            sensor = sensor_of(compiled)
-            context = self._context(compiled)
-            for page in sensor.tick(held.cursor, context):
-                self._take(compiled, held, page, tally)
+            poll = self._poller.poll_of(tick.compiled, tick.tally.cursor, tick.existing)
+            return self._take_all(tick, poll) or _unstored(tick.tally)
         except MillraceServiceError:
             raise  # the store's, not the sensor's: nothing can be said there, or nothing may be
         except (SensorError, OptionsError, UnknownSensorError, MillraceError) as error:
             return str(error)
         except Exception as error:
-            logger.exception("sensor broke", **_names(compiled))
+            logger.exception("sensor broke", **_names(tick.compiled))
             return f"{type(error).__name__}: {error}"
-        return f"{tally.failed} events could not be stored" if tally.failed else None
 
-    def _context(self, compiled: CompiledTrigger) -> TickContext:
-        return TickContext(
-            source=_source(compiled),
-            now=self._runtime.clock(),
-            root=self._runtime.projects.get(compiled.project).root,
-            existing=_existing(compiled),
-            is_stopping=lambda: self._is_stopping,
-        )
+    def _take_all(self, tick: _Tick, poll: Poll) -> str | None:
+        """Take pages until there are no more, or the tick is to end. Return an error of the time limit."""
+        deadline = Deadline(poll.request.seconds, lambda: self._is_stopping)
+        tally = tick.tally
+        try:
+            with closing(cast(Any, self._poller.pages(poll, deadline))) as pages:
+                self._take_until(tick, poll, pages, deadline)
+        except GivenUp:
+            raise
+        except SensorError:
+            tally.ended = deadline.reason()
+            if tally.ended is None:
+                raise
+        if tally.ended and deadline.is_timeout and not (tally.has_moved or tally.new):
+            return (
+                f"the tick found nothing to keep within its time limit of {poll.request.seconds:g} s, "
+                "and the next one would not either; raise `timeout` of the trigger"
+            )
+        return None
 
-    def _take(self, compiled: CompiledTrigger, held: SensorClaim, page: Page, tally: _Tally) -> None:
+    def _take_until(self, tick: _Tick, poll: Poll, pages: Iterator[Page], deadline: Deadline) -> None:
+        for page in pages:
+            news = self._news.news_of(poll, page)
+            if tick.tally.capped:
+                tick.tally.capped += len(news.events)
+                tick.tally.duplicate += news.known
+            else:
+                self._take(tick, poll, page, news)
+            if tick.tally.capped and poll.sensor.shared:
+                return  # going on would take more from the subscription than is committed
+            tick.tally.ended = deadline.reason()
+            if tick.tally.ended:
+                return
+
+    def _take(self, tick: _Tick, poll: Poll, page: Page, news: News) -> None:
         """Commit a page: its events, their runs and the cursor, all or nothing."""
-        planned, known = self._plan(compiled, page)
-        if not planned and page.cursor == tally.cursor:
-            tally.duplicate += known
+        tally = tick.tally
+        taken = news if tick.room is None else news.first(tick.room)
+        tally.capped += len(news.events) - len(taken.events)
+        tally.duplicate += news.known
+        cursor = page.cursor if not tally.capped else page.partly or tally.cursor
+        if not taken.events and not taken.baseline and cursor == tally.cursor:
             return
+        planned = self._news.plan(tick.compiled, poll.sensor, taken)
+        missed = self._news.count_missed(poll, taken.events)
 
         def commit(tx: Transaction) -> list[Recorded | Exception]:
             answers = self._dispatcher.record_page(tx, planned)
-            sensors.commit_page(tx, held, page.cursor)
+            sensors.commit_page(tx, tick.held, Standing(cursor, tick.existing).stored())
             return answers
 
         tally.count(self._runtime.database.write(Commit.SENSOR, commit))
-        tally.duplicate += known
-        tally.cursor = page.cursor
+        tally.reconciled += missed
+        tally.move(cursor)
 
-    def _plan(self, compiled: CompiledTrigger, page: Page) -> tuple[list[NewEvent], int]:
-        """Plan the events nobody knows yet; return them and how many are known.
-
-        A folder that has one new file reports its thousands of old ones too. They are left out here, where
-        that costs one query; the unique key stays the judge of what two engines see at once.
-        """
-        road = _road(compiled)
-        reports = {(event.source, event.key) for event in (*page.events, *page.baseline)}
-        known = known_reports(self._runtime.database, Road(*_place(compiled), road), reports)
-        planned = [
-            self._dispatcher.plan(compiled.project, event, [compiled], road=road)
-            for event in page.events
-            if (event.source, event.key) not in known
-        ]
-        planned += [
-            self._dispatcher.plan_baseline(compiled.project, event, compiled, road=road)
-            for event in page.baseline
-            if (event.source, event.key) not in known
-        ]
-        return planned, len(page.events) + len(page.baseline) - len(planned)
-
-    def _finish(self, held: SensorClaim, tally: _Tally, error: str | None) -> SensorTick:
-        tick = SensorTick(
-            seen=tally.seen,
-            new=tally.new,
-            duplicate=tally.duplicate,
-            filtered=tally.outcomes[Outcome.FILTERED],
-            error=error,
-            reason=None if error else tally.reason(),
-        )
+    def _finish(self, tick: _Tick, error: str | None) -> SensorTick:
+        result = tick.tally.result(error)
+        is_whole = not (error or tick.tally.capped or tick.tally.ended)
+        standing = Standing(tick.tally.cursor, None if is_whole else tick.existing)
         self._runtime.database.write(
-            Commit.SENSOR, lambda tx: sensors.finish_tick(tx, held, tick, tally.cursor)
+            Commit.SENSOR, lambda tx: sensors.finish_tick(tx, tick.held, result, standing.stored())
         )
-        return tick
+        return result
 
 
-def sensor_of(compiled: CompiledTrigger) -> Sensor[Any]:
-    """Build the trigger's sensor. Raises MillraceError, UnknownSensorError and OptionsError."""
-    if compiled.fault is not None:
-        raise MillraceError(compiled.fault)
-    return configure(str(compiled.trigger.spec.get("sensor")), compiled.options)
-
-
-def _existing(compiled: CompiledTrigger) -> Existing:
-    try:
-        return Existing.parse(compiled.trigger.spec.get("existing"))
-    except ValueError as error:
-        raise MillraceError(str(error)) from None
-
-
-def _source(compiled: CompiledTrigger) -> str:
-    return f"{compiled.trigger.spec['sensor']}:{compiled.pipeline.name}/{compiled.name}"
-
-
-def _road(compiled: CompiledTrigger) -> str:
-    """Name the road by which its events come: one for all triggers that list what others tell of, too."""
-    name = str(compiled.trigger.spec["sensor"])
-    return name if find(name).covers is not Sensor.covers else _source(compiled)
-
-
-def _place(compiled: CompiledTrigger) -> tuple[str, str, str]:
-    return compiled.project, compiled.pipeline.name, compiled.name
+def _unstored(tally: Tally) -> str | None:
+    return f"{tally.failed} events could not be stored" if tally.failed else None
 
 
 def _names(compiled: CompiledTrigger) -> dict[str, str]:
@@ -242,5 +220,11 @@ def _names(compiled: CompiledTrigger) -> dict[str, str]:
 def _log(compiled: CompiledTrigger, tick: SensorTick) -> None:
     if tick.error is not None:
         logger.warning("sensor tick failed", **_names(compiled), error=tick.error)
-    elif tick.new:
-        logger.info("sensor ticked", **_names(compiled), new=tick.new, duplicate=tick.duplicate)
+    elif tick.new or tick.capped:
+        logger.info(
+            "sensor ticked", **_names(compiled), new=tick.new, duplicate=tick.duplicate, capped=tick.capped
+        )
+    if tick.reconciled:
+        logger.warning(
+            "listing found what no notification had told of", **_names(compiled), count=tick.reconciled
+        )

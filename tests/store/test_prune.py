@@ -190,4 +190,4 @@ def test_old_rows_of_sensor_ticks_go_and_the_cursor_stays(database: Database) ->
 
     with database.read() as connection:
         assert sensors.listing(connection, *names) == []
-        assert sensors.cursor_of(connection, *names) == "c"
+        assert sensors.state_of(connection, *names).cursor == "c"

@@ -120,7 +120,7 @@ def test_a_tick_whose_engine_died_goes_on_from_its_last_page(database: Database)
     with pytest.raises(ClaimLost):
         finish(database, dead, SensorTick(), {"after": "page 2"})
     with database.read() as connection:
-        assert sensors.cursor_of(connection, *FILES) == {"after": "page 1"}
+        assert sensors.state_of(connection, *FILES).cursor == {"after": "page 1"}
 
 
 def test_engines_show_that_they_live(database: Database) -> None:
