@@ -15,6 +15,7 @@ from rich.text import Text
 
 _STYLES = {
     "succeeded": "green",
+    "ok": "green",
     "ran": "green",
     "running": "cyan",
     "queued": "blue",
@@ -25,6 +26,7 @@ _STYLES = {
     "mapping_failed": "bold red",
     "quarantined": "bold red",
     "error": "bold red",
+    "problem": "bold red",
     "warning": "yellow",
     "cancelled": "magenta",
     "upstream_failed": "red",

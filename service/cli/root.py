@@ -22,6 +22,7 @@ _COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "runs": ("runs", "runs", "List, show, watch, cancel and retry runs."),
     "events": ("events", "events", "List and show events, and refused deliveries."),
     "db": ("db", "db", "Look after the store."),
+    "doctor": ("doctor", "doctor", "Examine the service and what it depends on."),
 }
 
 

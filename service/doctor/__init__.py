@@ -1,0 +1,1 @@
+"""`millrace doctor`: looks at everything the service depends on, and says what to do about each fault."""

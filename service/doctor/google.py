@@ -1,0 +1,64 @@
+"""How the checks of Google's services reach them: as the sensors of the same triggers do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.cloud import storage
+from google.pubsub_v1 import PublisherClient, SubscriberClient
+
+from pipelines.io.config import Profiles
+from sensors.base import TickContext
+from sensors.google import GoogleOptions, client_options, credentials_of
+from service.matching.triggers import CompiledTrigger
+from service.runtime import Runtime
+
+
+def options_of(compiled: CompiledTrigger) -> GoogleOptions:
+    """Return what says how to connect, out of the options of the trigger's sensor."""
+    wanted = {key: compiled.options[key] for key in ("profile", "endpoint") if key in compiled.options}
+    return GoogleOptions.model_validate(wanted)
+
+
+def subscriber(runtime: Runtime, compiled: CompiledTrigger) -> SubscriberClient:
+    client: SubscriberClient = _client(SubscriberClient, runtime, compiled)
+    return client
+
+
+def publisher(runtime: Runtime, compiled: CompiledTrigger) -> PublisherClient:
+    client: PublisherClient = _client(PublisherClient, runtime, compiled)
+    return client
+
+
+@contextmanager
+def bucket_client(runtime: Runtime, compiled: CompiledTrigger) -> Iterator[storage.Client]:
+    options = options_of(compiled)
+    client = storage.Client(
+        project=str(compiled.options.get("project") or "millrace-doctor"),
+        credentials=credentials_of(options, _context(runtime, compiled)),
+        client_options=client_options(options),
+    )
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _client(kind: Any, runtime: Runtime, compiled: CompiledTrigger) -> Any:
+    options = options_of(compiled)
+    endpoint = options.endpoint
+    if endpoint is not None and endpoint.startswith("http://"):
+        channel = grpc.insecure_channel(endpoint.removeprefix("http://").rstrip("/"))
+        return kind(transport=kind.get_transport_class("grpc")(channel=channel))
+    host = {"api_endpoint": endpoint.removeprefix("https://").rstrip("/")} if endpoint else None
+    return kind(credentials=credentials_of(options, _context(runtime, compiled)), client_options=host)
+
+
+def _context(runtime: Runtime, compiled: CompiledTrigger) -> TickContext:
+    root: Path = runtime.projects.get(compiled.project).root
+    profiles = Profiles(root, environ=runtime.environ, secrets=runtime.secrets)
+    return TickContext(source="doctor", now=runtime.clock(), root=root, profile=profiles.profile)

@@ -1,0 +1,40 @@
+"""What the projects themselves say is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipelines.model import Severity
+from service.doctor.findings import Finding, Patient, problem, warning, well
+from service.store import triggers as trigger_rows
+
+
+def projects(patient: Patient) -> Iterator[Finding]:
+    """Count the faults that `millrace check` shows one by one."""
+    for project in patient.runtime.projects.all():
+        errors = [one for one in project.problems if one.severity is Severity.ERROR]
+        if errors:
+            yield problem(
+                "project",
+                project.name,
+                f"{len(errors)} errors, the first: {errors[0]}",
+                "`millrace check` lists them; the last good version of a pipeline stays in use",
+            )
+        else:
+            yield well("project", project.name, f"{len(project.pipelines)} pipelines without errors")
+
+
+def triggers(patient: Patient) -> Iterator[Finding]:
+    """Name the triggers that cannot work as they are, and those that are paused."""
+    with patient.runtime.database.read() as connection:
+        paused = trigger_rows.paused(connection)
+    for compiled in patient.triggers:
+        name = f"{compiled.pipeline.name}/{compiled.name}"
+        if compiled.fault is not None:
+            yield problem(
+                "trigger", name, compiled.fault, "set what is missing; it is looked at again in a moment"
+            )
+        elif compiled.state_key in paused or compiled.is_paused_by_file:
+            yield warning(
+                "trigger", name, "is paused and holds its events", "`millrace trigger resume` lets them go"
+            )
