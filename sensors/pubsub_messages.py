@@ -139,7 +139,9 @@ def _publishers_key(message: Message, data: Any, key: str | None) -> str | None:
     """Return the publisher's id of what the message says; None where the message has none."""
     if key is None:
         return None
-    value = _at(data, key.removeprefix(JSON_PATH)) if key.startswith(JSON_PATH) else message.attributes.get(key)
+    value = (
+        _at(data, key.removeprefix(JSON_PATH)) if key.startswith(JSON_PATH) else message.attributes.get(key)
+    )
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
         return None
     text = f"{key}={value}"

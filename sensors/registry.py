@@ -10,7 +10,13 @@ from typing import Any
 from sensors.base import Sensor
 
 # Name -> module and class: a sensor's SDK is loaded only where a trigger names that sensor.
-SENSORS: Mapping[str, str] = MappingProxyType({"files": "sensors.files:FilesSensor"})
+SENSORS: Mapping[str, str] = MappingProxyType(
+    {
+        "files": "sensors.files:FilesSensor",
+        "gcs_object": "sensors.gcs:GcsObjectSensor",
+        "pubsub_message": "sensors.pubsub:PubSubSensor",
+    }
+)
 
 
 class UnknownSensorError(LookupError):

@@ -14,6 +14,10 @@ class Rig(ABC):
 
     part: ClassVar[str | None] = None  # the fixture of the real part it stands on, handed in as `server`
 
+    # It hands messages out: none is there at first sight, is overwritten or deleted; there is no cursor.
+    is_stream: ClassVar[bool] = False
+    put_so_far: int = 0  # kept by a stream, so that a tick listens until all of it has come
+
     def __init__(self, scratch: Path, server: Any = None) -> None:
         self.scratch = scratch
         self.server = server

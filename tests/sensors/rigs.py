@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.sensors.gcs_rig import GcsRig
+from tests.sensors.pubsub_rig import PubSubRig
 from tests.sensors.rig import Rig
 
 
@@ -41,4 +42,4 @@ class FilesRig(Rig):
         return folder
 
 
-RIGS: Mapping[str, type[Rig]] = {"files": FilesRig, "gcs_object": GcsRig}
+RIGS: Mapping[str, type[Rig]] = {"files": FilesRig, "gcs_object": GcsRig, "pubsub_message": PubSubRig}

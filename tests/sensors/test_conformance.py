@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from sensors.base import (
     TickContext,
 )
 from sensors.event import Event
-from sensors.registry import SENSORS, configure
+from sensors.registry import SENSORS, configure, find
 from tests.sensors.rig import Rig
 from tests.sensors.rigs import RIGS
 
@@ -39,15 +40,19 @@ class Watch:
     known: set[str] = field(default_factory=set)
     baseline: set[str] = field(default_factory=set)
 
-    def pages(self) -> Sequence[Page]:
+    def pages(self) -> Generator[Page, None, None]:
+        """Tick. A page counts as committed when the next one is asked for."""
         sensor = configure(self.sensor_name, self.rig.options)
+        more_to_come = self.rig.put_so_far > len(self.known)
         context = TickContext(
             source=f"{self.sensor_name}:taxi/watch",
             now=datetime.now(UTC),
             root=self.rig.scratch,
             existing=self.existing,
+            is_stopping=lambda: more_to_come and len(self.known) >= self.rig.put_so_far,
+            listen_seconds=30 if more_to_come else 0.3,
         )
-        return list(sensor.tick(self.cursor, context))
+        yield from sensor.tick(self.cursor, context)
 
     def take(self, page: Page) -> list[Event]:
         """Commit one page; return its events that were not known."""
@@ -61,22 +66,39 @@ class Watch:
         return [event for page in self.pages() for event in self.take(page)]
 
 
-@pytest.fixture(params=sorted(SENSORS))
-def watch(request: pytest.FixtureRequest, tmp_path: Path) -> Watch:
+def watch_of(request: pytest.FixtureRequest, tmp_path: Path) -> Watch:
     rig = RIGS[request.param]
     server = request.getfixturevalue(rig.part) if rig.part else None
     return Watch(request.param, rig(tmp_path, server))
+
+
+@pytest.fixture(params=sorted(SENSORS))
+def watch(request: pytest.FixtureRequest, tmp_path: Path) -> Watch:
+    """Over every sensor."""
+    return watch_of(request, tmp_path)
+
+
+@pytest.fixture(params=sorted(name for name, rig in RIGS.items() if not rig.is_stream))
+def standing(request: pytest.FixtureRequest, tmp_path: Path) -> Watch:
+    """Over sensors of things that stay where they are: seen at first sight, overwritten, deleted."""
+    return watch_of(request, tmp_path)
 
 
 def test_every_registered_sensor_has_a_rig() -> None:
     assert set(RIGS) == set(SENSORS)
 
 
-def test_what_is_there_at_first_sight_is_baseline(watch: Watch) -> None:
-    watch.rig.put("old", "1")
+def test_streams_are_the_sensors_that_share() -> None:
+    assert {name for name, rig in RIGS.items() if rig.is_stream} == {
+        name for name in SENSORS if find(name).shared
+    }
 
-    assert watch.tick() == []
-    assert len(watch.baseline) == 1
+
+def test_what_is_there_at_first_sight_is_baseline(standing: Watch) -> None:
+    standing.rig.put("old", "1")
+
+    assert standing.tick() == []
+    assert len(standing.baseline) == 1
 
 
 def test_what_is_there_at_first_sight_triggers_where_the_trigger_says_so(watch: Watch) -> None:
@@ -87,16 +109,16 @@ def test_what_is_there_at_first_sight_triggers_where_the_trigger_says_so(watch: 
     assert not watch.baseline
 
 
-def test_since_parts_what_is_there_by_its_time(watch: Watch) -> None:
+def test_since_parts_what_is_there_by_its_time(standing: Watch) -> None:
     now = datetime.now(UTC)
-    watch.existing = Existing(ExistingRule.SINCE, now - AN_HOUR)
-    watch.rig.put("older", "1", now - 2 * AN_HOUR)
-    watch.rig.put("newer", "1", now - AN_HOUR / 2)
+    standing.existing = Existing(ExistingRule.SINCE, now - AN_HOUR)
+    standing.rig.put("older", "1", now - 2 * AN_HOUR)
+    standing.rig.put("newer", "1", now - AN_HOUR / 2)
 
-    events = watch.tick()
+    events = standing.tick()
 
     assert [event.time > now - AN_HOUR for event in events] == [True]
-    assert len(watch.baseline) == 1
+    assert len(standing.baseline) == 1
 
 
 def test_new_thing_is_one_event(watch: Watch) -> None:
@@ -143,37 +165,37 @@ def test_things_of_the_same_stamp_are_not_missed(watch: Watch) -> None:
     assert len(first) == len(second) == 1
 
 
-def test_overwritten_thing_is_a_new_event(watch: Watch) -> None:
+def test_overwritten_thing_is_a_new_event(standing: Watch) -> None:
     stamp = datetime.now(UTC) - AN_HOUR
-    watch.tick()
-    watch.rig.put("thing", "1", stamp)
-    before = watch.tick()
+    standing.tick()
+    standing.rig.put("thing", "1", stamp)
+    before = standing.tick()
 
-    watch.rig.put("thing", "2", stamp + timedelta(milliseconds=1))
-    after = watch.tick()
+    standing.rig.put("thing", "2", stamp + timedelta(milliseconds=1))
+    after = standing.tick()
 
     assert len(before) == len(after) == 1
     assert before[0].key != after[0].key
 
 
-def test_overwritten_baseline_is_a_new_event(watch: Watch) -> None:
-    watch.rig.put("thing", "1", datetime.now(UTC) - AN_HOUR)
-    watch.tick()
+def test_overwritten_baseline_is_a_new_event(standing: Watch) -> None:
+    standing.rig.put("thing", "1", datetime.now(UTC) - AN_HOUR)
+    standing.tick()
 
-    watch.rig.put("thing", "22")
+    standing.rig.put("thing", "22")
 
-    assert len(watch.tick()) == 1
+    assert len(standing.tick()) == 1
 
 
-def test_deleting_a_thing_is_no_event_and_hides_no_other(watch: Watch) -> None:
-    watch.tick()
-    watch.rig.put("gone", "1")
-    watch.tick()
+def test_deleting_a_thing_is_no_event_and_hides_no_other(standing: Watch) -> None:
+    standing.tick()
+    standing.rig.put("gone", "1")
+    standing.tick()
 
-    watch.rig.delete("gone")
-    watch.rig.put("new", "1")
+    standing.rig.delete("gone")
+    standing.rig.put("new", "1")
 
-    assert len(watch.tick()) == 1
+    assert len(standing.tick()) == 1
 
 
 def test_lost_cursor_brings_no_key_that_is_not_the_same_as_before(watch: Watch) -> None:
@@ -192,24 +214,30 @@ def test_pages_are_bounded(watch: Watch) -> None:
     for number in range(PAGE_SIZE + 1):
         watch.rig.put(f"thing{number:04}", "1")
 
-    sizes = [len(page.events) for page in watch.pages()]
+    sizes = [len(page.events) for page in watch.pages() if watch.take(page)]
 
     assert sum(sizes) == PAGE_SIZE + 1
     assert max(sizes) <= PAGE_SIZE
 
 
-@pytest.mark.parametrize("rule", [ExistingRule.TRIGGER, ExistingRule.IGNORE])
-def test_crash_after_the_first_page_loses_nothing(watch: Watch, rule: ExistingRule) -> None:
-    watch.existing = Existing(rule)
+def test_crash_after_the_first_page_loses_nothing(watch: Watch) -> None:
+    watch.existing = Existing(ExistingRule.TRIGGER)
+
+    assert len(crash_after_the_first_page(watch)) == PAGE_SIZE + 11
+
+
+def test_crash_after_the_first_page_of_the_baseline_makes_nothing_new_of_it(standing: Watch) -> None:
+    assert len(crash_after_the_first_page(standing)) == 1
+
+
+def crash_after_the_first_page(watch: Watch) -> set[str]:
+    """Return the keys of all events that came nevertheless, and of one that came later."""
     for number in range(PAGE_SIZE + 10):
         watch.rig.put(f"thing{number:04}", "1", datetime.now(UTC) - AN_HOUR)
-    found = watch.take(watch.pages()[0])  # the rest of the pages dies with the engine
-
+    with closing(watch.pages()) as pages:
+        found = watch.take(next(pages))  # the rest of the pages dies with the engine
     watch.rig.put("while_we_were_away", "1")
-    found += watch.tick()
-
-    expected = PAGE_SIZE + 11 if rule is ExistingRule.TRIGGER else 1
-    assert len({event.key for event in found}) == expected
+    return {event.key for event in (*found, *watch.tick())}
 
 
 def test_nothing_there_is_no_event_and_no_error(watch: Watch) -> None:
@@ -228,12 +256,12 @@ def test_events_can_be_stored(watch: Watch) -> None:
     assert event.key.encode()
 
 
-def test_cursor_is_text(watch: Watch) -> None:
-    watch.rig.put("thing", "1")
-    watch.tick()
+def test_cursor_is_text(standing: Watch) -> None:
+    standing.rig.put("thing", "1")
+    standing.tick()
 
-    assert isinstance(watch.cursor, str)
-    assert watch.cursor.encode()
+    assert isinstance(standing.cursor, str)
+    assert standing.cursor.encode()
 
 
 def test_wrong_options_are_all_named_in_one_error(watch: Watch) -> None:
