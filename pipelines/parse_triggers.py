@@ -10,6 +10,7 @@ from pipelines.model import Trigger, TriggerType
 from pipelines.parse_fields import Findings, Section, closest, listed, read_document, words
 from pipelines.parse_inputs import check_reserved
 from pipelines.parse_mage_triggers import read_mage_trigger
+from pipelines.parse_retention import read_retention
 from pipelines.parse_schedule import check_every, check_schedule, check_span, check_time
 from pipelines.parse_templates import TRIGGER_NAMES, check_mapping, check_single, check_template
 from pipelines.parse_verify import read_verify
@@ -19,7 +20,7 @@ from pipelines.values import plain
 _COMMON_KEYS = words(
     """
     name type schedule_type pipeline_uuid description enabled status paused filter variables
-    execution_date settle concurrency
+    execution_date settle concurrency retention
     """
 )
 _KEYS: Mapping[TriggerType, frozenset[str]] = {
@@ -109,7 +110,7 @@ def _read_ours(pipeline: str, name: str, section: Section) -> Trigger | None:
     section.unknown_keys(f"{kind} trigger", _COMMON_KEYS | _KEYS[trigger_type])
     _check_common(section)
     spec = {key: plain(value) for key, value in section.values.items() if value is not None}
-    spec |= _CHECKS[trigger_type](section, name)
+    spec |= {"retention": read_retention(section), **_CHECKS[trigger_type](section, name)}
     return Trigger(
         pipeline=pipeline,
         name=name,

@@ -16,13 +16,14 @@ from service.clock import Clock
 from service.errors import Closed, QueueFull, StoreUnavailable
 from service.intake.admission import Admission
 from service.intake.doors import Door, token_digest
-from service.intake.refusals import Cause, Refused
-from service.intake.verify.base import Signed, Unverified
+from service.intake.refusals import Cause, Refused, check_authentic
+from service.intake.verify.base import Signed
 from service.matching.catalog import Catalog
 from service.matching.decisions import Circumstances, Interval, decide
 from service.matching.listeners import Listeners
 from service.matching.planning import Arrival, Moment, event_of, plan_baseline, plan_delivery, plan_event
 from service.matching.rendering import Rendering
+from service.matching.retention import Lifetime
 from service.matching.trigger_states import States, TriggerStates
 from service.matching.triggers import CompiledTrigger, StateKey, TriggerKey
 from service.projects import Projects
@@ -58,12 +59,14 @@ class Dispatcher:
         secrets: Secrets,
         max_body_bytes: int,
         refused_limit: int = refused.RING_SIZE,
+        kept: Lifetime | None = None,
     ) -> None:
         self._database = database
         self._projects = projects
         self._clock = clock
         self._wakeups = wakeups
         self._admission = Admission()
+        self._kept = kept or Lifetime()
         self._states = TriggerStates(database, limited=self._limited)
         self._catalog = Catalog(
             projects,
@@ -126,7 +129,12 @@ class Dispatcher:
             self._admit(door, states)
             listeners = self._listeners(door.compiled.project)
             future = self._submit(
-                plan_delivery(door, arrival, listeners, Moment(now, states.paused, states.watching))
+                plan_delivery(
+                    door,
+                    arrival,
+                    listeners,
+                    Moment(now, states.paused, states.watching, kept=self._kept),
+                )
             )
         except Refused as no:
             self.refuse(door.compiled.project, door.source, no.reason, arrival.address)
@@ -134,6 +142,22 @@ class Dispatcher:
         if door.quota.queued_runs is not None:
             states.count_queued(door.compiled.state_key)
         return future
+
+    def challenge(self, door: Door, arrival: Arrival) -> str | None:
+        """Return what a provider that tries the address wants to hear, None for a delivery. Raises Refused.
+
+        Nothing is recorded: there is no event in it.
+        """
+        wanted = door.scheme.challenge(arrival.body) if door.scheme is not None else None
+        if wanted is None:
+            return None
+        try:
+            self._verify(door, arrival, self._clock())
+        except Refused as no:
+            self.refuse(door.compiled.project, door.source, no.reason, arrival.address)
+            raise
+        logger.info("webhook address was tried by its provider", road=door.source, address=arrival.address)
+        return wanted
 
     def refuse(self, project: str | None, road: str, reason: str, address: str | None) -> None:
         """Have a refused delivery noted in the ring. Never waits, never fails."""
@@ -219,10 +243,7 @@ class Dispatcher:
         if door.fault is not None or door.scheme is None:
             raise Refused(Cause.BROKEN, door.fault or "", retry_after=BROKEN_RETRY_SECONDS)
         signed = Signed(arrival.body, arrival.headers, arrival.url, arrival.query, arrival.address)
-        try:
-            door.scheme.verify(signed, now)
-        except Unverified as unverified:
-            raise Refused(Cause.UNVERIFIED, str(unverified)) from None
+        check_authentic(door.scheme, signed, now)
 
     def _admit(self, door: Door, states: States) -> None:
         # After the signature: whoever cannot sign must not be able to use up a sender's rate.
@@ -243,7 +264,7 @@ class Dispatcher:
 
     def _moment(self, interval: Interval | None = None) -> Moment:
         states = self._states.current()
-        return Moment(self._clock(), states.paused, states.watching, interval)
+        return Moment(self._clock(), states.paused, states.watching, interval, self._kept)
 
     def _listeners(self, project: str) -> Listeners:
         return self._catalog.current().listeners.get(project, NO_LISTENERS)

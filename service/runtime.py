@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from pipelines.crash import CrashPoints
@@ -12,6 +13,7 @@ from pipelines.secrets import Secrets
 from service.clock import Clock, utc_now
 from service.dispatcher import Dispatcher
 from service.errors import SettingsError
+from service.matching.retention import Lifetime
 from service.projects import Projects
 from service.running.executors.base import Executor
 from service.running.executors.messages import hello_of
@@ -86,4 +88,7 @@ def build_dispatcher(runtime: Runtime) -> Dispatcher:
         secrets=runtime.secrets,
         max_body_bytes=runtime.settings.max_body_bytes,
         refused_limit=runtime.settings.refused_limit,
+        kept=Lifetime(
+            timedelta(days=runtime.settings.payload_days), timedelta(days=runtime.settings.event_days)
+        ),
     )

@@ -17,6 +17,7 @@ from service.intake.redaction import redacted
 from service.matching.decisions import Circumstances, Interval, decide, outcome_of
 from service.matching.listeners import Listeners
 from service.matching.mapping import MappingError, plain
+from service.matching.retention import NO_ENDS, Ends, Lifetime, ends_of
 from service.matching.triggers import CompiledTrigger, StateKey
 from service.store.ids import new_id
 from service.store.values import NewEvent, NewMatch, Outcome, StoredEvent
@@ -44,9 +45,14 @@ class Moment:
     paused: frozenset[StateKey] = frozenset()
     watching: frozenset[StateKey] = frozenset()  # triggers whose sensors have had their first sight
     interval: Interval | None = None
+    kept: Lifetime = field(default_factory=Lifetime)  # by the service, where triggers do not say
 
     def is_paused(self, compiled: CompiledTrigger) -> bool:
         return compiled.is_paused_by_file or compiled.state_key in self.paused
+
+    def ends(self, concerned: Sequence[CompiledTrigger]) -> Ends:
+        """Return when an event that comes now, and concerns these triggers, is deleted."""
+        return ends_of([compiled.lifetime for compiled in concerned], self.now, self.kept)
 
 
 def plan_event(
@@ -56,7 +62,8 @@ def plan_event(
     event_id = new_id()
     event, text = _checked(event)
     matches = tuple(_decide(compiled, event, event_id, moment) for compiled in triggers)
-    return _new_event(project, event, event_id, matches, moment, text=text, road=road)
+    ends = moment.ends(triggers)
+    return _new_event(project, event, event_id, matches, moment, text=text, road=road, ends=ends)
 
 
 def plan_baseline(
@@ -65,7 +72,8 @@ def plan_baseline(
     """Record what was there at the first sight of a trigger's sensor; for that trigger it starts nothing."""
     event, text = _checked(event)
     match = NewMatch(compiled.pipeline.name, compiled.name, Outcome.BASELINE, "it was there at first sight")
-    return _new_event(project, event, new_id(), (match,), moment, text=text, road=road)
+    ends = moment.ends([compiled])
+    return _new_event(project, event, new_id(), (match,), moment, text=text, road=road, ends=ends)
 
 
 def plan_delivery(door: Door, arrival: Arrival, listeners: Listeners, moment: Moment) -> NewEvent:
@@ -77,12 +85,22 @@ def plan_delivery(door: Door, arrival: Arrival, listeners: Listeners, moment: Mo
     try:
         event = _keyed(door.compiled, event, event_id)
     except (TemplateError, MappingError) as error:
+        concerned = [door.compiled]
         matches: tuple[NewMatch, ...] = (_without_key(door.compiled, str(error), moment),)
     else:
         concerned = listeners.concerned(event, [door.compiled], moment.watching)
         matches = tuple(_decide(compiled, event, event_id, moment) for compiled in concerned)
     text = payload.text if event.data is payload.data else json.dumps(event.data)
-    return _new_event(door.compiled.project, event, event_id, matches, moment, text=text, road=door.source)
+    return _new_event(
+        door.compiled.project,
+        event,
+        event_id,
+        matches,
+        moment,
+        text=text,
+        road=door.source,
+        ends=moment.ends(concerned),
+    )
 
 
 def _received(door: Door, arrival: Arrival, payload: Payload, moment: Moment) -> Event:
@@ -157,6 +175,7 @@ def _new_event(
     *,
     text: str | None,
     road: str,
+    ends: Ends = NO_ENDS,
 ) -> NewEvent:
     outcome = Outcome.QUARANTINED if event.quarantine is not None else outcome_of(matches)
     reasons = (match.reason for match in matches if match.outcome is outcome)
@@ -179,6 +198,8 @@ def _new_event(
         road=road,
         shared=event.shared,
         hops=event.hops,
+        payload_until=ends.payload_until,
+        keep_until=ends.keep_until,
     )
 
 

@@ -38,9 +38,23 @@ _IDS: Any = bindparam("ids", expanding=True)
 _OLD_PAYLOADS = (
     select(events.c.id)
     .where(
-        events.c.payload_expired.is_(False), events.c.received_at < _BEFORE, events.c.outcome != Outcome.HELD
+        events.c.payload_expired.is_(False),
+        events.c.payload_until.is_(None),
+        events.c.received_at < _BEFORE,
+        events.c.outcome != Outcome.HELD,
     )
     .order_by(events.c.received_at)
+    .limit(_MOST)
+)
+# Where a trigger says how long, that counts, be it shorter or longer.
+_ENDED_PAYLOADS = (
+    select(events.c.id)
+    .where(
+        events.c.payload_expired.is_(False),
+        events.c.payload_until < _BEFORE,
+        events.c.outcome != Outcome.HELD,
+    )
+    .order_by(events.c.payload_until)
     .limit(_MOST)
 )
 _EMPTY = (
@@ -51,8 +65,14 @@ _EMPTY = (
 
 _OLD_EVENTS = (
     select(events.c.id, events.c.outcome)
-    .where(events.c.received_at < _BEFORE, events.c.outcome != Outcome.HELD)
+    .where(events.c.keep_until.is_(None), events.c.received_at < _BEFORE, events.c.outcome != Outcome.HELD)
     .order_by(events.c.id)
+    .limit(_MOST)
+)
+_ENDED_EVENTS = (
+    select(events.c.id, events.c.outcome)
+    .where(events.c.keep_until < _BEFORE, events.c.outcome != Outcome.HELD)
+    .order_by(events.c.keep_until)
     .limit(_MOST)
 )
 _MATCHES_OF_EVENTS = (
@@ -202,7 +222,9 @@ def prune(tx: Transaction, retention: Retention, *, set_aside: SetAside, batch: 
     old = _Ages(tx, batch)
     rows = (
         _delete(tx, old.ids(_OLD_PAYLOADS, retention.payloads), _EMPTY)
+        + _delete(tx, old.ids(_ENDED_PAYLOADS, timedelta()), _EMPTY)
         + _prune_events(tx, old.rows(_OLD_EVENTS, retention.events))
+        + _prune_events(tx, old.rows(_ENDED_EVENTS, timedelta()))
         + _delete(tx, old.ids(_OLD_DELIVERIES, retention.deliveries), _DELETE_DELIVERIES)
         + _prune_logs(tx, old.rows(_OLD_LOGS, retention.logs))
         + _delete(tx, old.ids(_OLD_RUNS, retention.runs), *_DELETE_RUNS)
