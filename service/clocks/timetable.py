@@ -19,14 +19,10 @@ from apscheduler.triggers.base import BaseTrigger
 from cronsim import CronSim, CronSimError
 
 from pipelines.errors import MillraceError
+from service.clocks.cron import EPOCH, CronSeries, WallClock
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_WINDOW = timedelta(hours=1)
 WIDEST_WINDOW = timedelta(days=366)
-
-# cronsim's answers depend on where it starts when that is within a change of the clocks. Two days before one,
-# they do not: a start is moved there whenever the offset changes nearby.
-NEAR = timedelta(hours=26)
 
 _SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
@@ -76,27 +72,13 @@ class Every(Timetable):
 
 @dataclass(frozen=True, slots=True)
 class Cron(Timetable):
-    """A cron expression read as Debian's cron reads it, in one time zone.
-
-    On the days the clocks change: a fixed time that does not exist is due at the first moment after the gap,
-    one that comes twice is due once, and a `*` in hours or minutes is due in every hour that really passes.
-    """
+    """A cron expression in one time zone; see `service.clocks.cron` for the days the clocks change."""
 
     expression: str
     zone: ZoneInfo
 
     def after(self, moment: datetime) -> Iterator[datetime]:
-        for due in CronSim(self.expression, self._start(moment).astimezone(self.zone)):
-            in_utc = due.astimezone(UTC)
-            if in_utc > moment:
-                yield in_utc
-
-    def _start(self, moment: datetime) -> datetime:
-        is_near_change = self._offset(moment - NEAR) != self._offset(moment + NEAR)
-        return moment - 2 * NEAR if is_near_change else moment
-
-    def _offset(self, moment: datetime) -> timedelta | None:
-        return moment.astimezone(self.zone).utcoffset()
+        return CronSeries(self.expression, WallClock(self.zone)).after(moment)
 
 
 @dataclass(frozen=True, slots=True)
