@@ -142,6 +142,8 @@ class Pipeline:
     triggers: tuple[Trigger, ...] = ()
     timeout_seconds: float | None = None
     run_limit: int | None = None  # how many runs at once; None is no limit
+    when_full: str = "queue"  # or skip: an event that finds a limit full starts no run
+    throttle: Mapping[str, Any] | None = None  # limit, per, when_full
     allow_pickle: bool = False  # cloudpickle checkpoints for outputs Arrow and JSON cannot hold
 
     def block(self, name: str) -> Block:

@@ -12,6 +12,7 @@ from pipelines.model import Block, Input, Pipeline, Problem, RetryPolicy, Severi
 from pipelines.parse_blocks import Sources, read_blocks, read_retry
 from pipelines.parse_fields import Findings, Section, read_document, words
 from pipelines.parse_inputs import check_reserved, read_inputs
+from pipelines.parse_limits import check_throttle
 from pipelines.parse_templated import read_templated
 from pipelines.values import ValueProblem, coerce
 
@@ -25,6 +26,7 @@ _KNOWN_KEYS = words(
     run_pipeline_in_one_process cache_block_output_in_memory retry_config concurrency_config
     notification_config settings spark_config state_store_config data_integration
     execution_framework variables_dir remote_variables_dir overrides inputs timeout checkpoints
+    throttle
     """
 )
 _CONCURRENCY_KEYS = frozenset(
@@ -162,10 +164,30 @@ def _pipeline(name: str, section: Section, sources: Sources, retry: RetryPolicy)
         inputs=inputs,
         timeout_seconds=section.seconds("timeout"),
         run_limit=min(limits, default=None),
+        when_full=_when_full(concurrency),
+        throttle=_throttle(section),
         allow_pickle=section.section("checkpoints", f"{section.what}, checkpoints").boolean(
             "pickle", default=False
         ),
     )
+
+
+def _when_full(concurrency: Section) -> str:
+    """Return what becomes of an event that finds a limit full, in our word for it."""
+    reached = concurrency.text("on_pipeline_run_limit_reached", "wait")
+    if reached not in ("wait", "skip"):
+        concurrency.error(
+            "on_pipeline_run_limit_reached", "`on_pipeline_run_limit_reached` must be one of wait, skip"
+        )
+    return "skip" if reached == "skip" else "queue"
+
+
+def _throttle(section: Section) -> Mapping[str, Any] | None:
+    if "throttle" not in section:
+        return None
+    throttle = section.section("throttle", f"{section.what}, throttle")
+    check_throttle(throttle)
+    return dict(throttle.values)
 
 
 def _warn_of_unused(section: Section, concurrency: Section) -> None:
@@ -178,11 +200,6 @@ def _warn_of_unused(section: Section, concurrency: Section) -> None:
         section.warning("overrides", "`overrides` are not applied; write the values themselves")
     if concurrency.get("block_run_limit") is not None:
         concurrency.warning("block_run_limit", "`block_run_limit` is not applied yet")
-    if concurrency.text("on_pipeline_run_limit_reached", "wait") != "wait":
-        concurrency.warning(
-            "on_pipeline_run_limit_reached",
-            "`on_pipeline_run_limit_reached` is not applied yet; the runs wait in the queue",
-        )
 
 
 def _check_variables(section: Section, variables: Mapping[str, Any], inputs: Sequence[Input]) -> None:

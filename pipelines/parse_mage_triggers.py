@@ -26,7 +26,6 @@ _INTERVALS = {
 _LATER_INTERVALS = ("@once", "@always_on")
 # Settings that change nothing here yet, and what happens in their stead.
 _LATER_SETTINGS = {
-    "skip_if_previous_running": "a run waits until the one before it has ended",
     "allow_blocks_to_fail": "a failed block fails the run",
     "landing_time_enabled": "the run starts at the tick itself",
     "create_initial_pipeline_run": "the first run is that of the next tick",

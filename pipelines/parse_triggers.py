@@ -9,6 +9,7 @@ from typing import Any
 from pipelines.model import Trigger, TriggerType
 from pipelines.parse_fields import Findings, Section, closest, listed, read_document, words
 from pipelines.parse_inputs import check_reserved
+from pipelines.parse_limits import check_limits
 from pipelines.parse_mage_triggers import read_mage_trigger
 from pipelines.parse_retention import read_retention
 from pipelines.parse_schedule import check_every, check_schedule, check_span, check_time
@@ -20,7 +21,7 @@ from pipelines.values import plain
 _COMMON_KEYS = words(
     """
     name type schedule_type pipeline_uuid description enabled status paused filter variables
-    execution_date settle concurrency retention
+    execution_date settle concurrency throttle priority while_paused retention
     """
 )
 _KEYS: Mapping[TriggerType, frozenset[str]] = {
@@ -42,7 +43,6 @@ _SENSORS = words(
     files gcs_object pubsub_message sql http bigquery python
     """
 )
-_WHEN_FULL = ("queue", "skip", "cancel_running")
 
 
 @dataclass(frozen=True)
@@ -131,29 +131,13 @@ def _check_common(section: Section) -> None:
     section.boolean("paused", default=False)
     if section.text("status", "active") not in ("active", "inactive"):
         section.error("status", "`status` must be active or inactive")
-    if "settle" in section:
-        section.warning("settle", "`settle` is not applied yet; every event starts its own run")
-    if "concurrency" in section:
-        _check_concurrency(section.section("concurrency", f"{section.what}, concurrency"))
+    check_limits(section)
 
 
 def _check_fixed_date(section: Section) -> None:
     value = section.get("execution_date")
     if not is_template(value) and not isinstance(value, (int, float)):  # a number is unix seconds
         check_time(section, "execution_date")
-
-
-def _check_concurrency(section: Section) -> None:
-    section.unknown_keys("concurrency", ("limit", "when_full"))
-    if section.count("limit", least=1) is None and "limit" not in section:
-        section.error("limit", "it needs `limit`: how many runs of this trigger may go on at once")
-    when_full = section.text("when_full", "queue")
-    if when_full not in _WHEN_FULL:
-        section.error("when_full", f"`when_full` must be one of {', '.join(_WHEN_FULL)}")
-    elif when_full != "queue":
-        section.warning(
-            "when_full", f"`when_full: {when_full}` is not applied yet; the runs wait in the queue"
-        )
 
 
 # Each returns the keys whose normal form differs from what is written; None takes a key away.

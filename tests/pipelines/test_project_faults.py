@@ -182,6 +182,8 @@ def test_wrong_configuration_of_sql_is_told(folder: ProjectFolder, configuration
         ("", "the file is empty"),
         ("uuid: good\n" + LOAD, "name of another pipeline"),
         ("concurrency_config: {pipeline_run_limit: 0}\n" + LOAD, "1 or more"),
+        ("concurrency_config: {on_pipeline_run_limit_reached: drop}\n" + LOAD, "must be one of wait, skip"),
+        ("throttle: {limit: 3}\n" + LOAD, "it needs `per`"),
         ("inputs: {n: {type: integer, default: x}}\n" + LOAD, "`default` must be a whole number"),
         ("variables: {{ env_var('X') }}\n" + LOAD, "needs quotes"),
         (
@@ -207,7 +209,6 @@ def test_wrong_pipeline_is_told(folder: ProjectFolder, text: str, sentence: str)
         ("notification_config: {alert_on: [trigger_failure]}", "nobody is told"),
         ("overrides: {prod: {}}", "`overrides` are not applied"),
         ("concurrency_config: {block_run_limit: 2}", "`block_run_limit` is not applied yet"),
-        ("concurrency_config: {on_pipeline_run_limit_reached: skip}", "the runs wait in the queue"),
     ],
 )
 def test_what_a_pipeline_does_not_get_yet_is_warned_of(
