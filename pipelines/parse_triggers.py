@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.model import Trigger, TriggerType
+from pipelines.parse_blocks import Sources
+from pipelines.parse_body_schema import read_body_schema
 from pipelines.parse_fields import Findings, Section, closest, listed, read_document, words
 from pipelines.parse_inputs import check_reserved
 from pipelines.parse_limits import check_limits
@@ -27,7 +29,7 @@ _COMMON_KEYS = words(
 _KEYS: Mapping[TriggerType, frozenset[str]] = {
     TriggerType.WEBHOOK: words(
         """
-    path verify key format max_body rate queue_limit body_key
+    path verify allow required_headers key format schema max_body rate queue_limit body_key
     """
     ),
     TriggerType.SCHEDULE: frozenset(["cron", "every", "timezone", "catch_up", "start"]),
@@ -54,8 +56,13 @@ class TriggersRead:
     is_readable: bool = True  # False when nothing can be said of any trigger in the file
 
 
-def read_triggers(pipeline: str, text: str | None, findings: Findings) -> TriggersRead:
-    """Read the triggers of `pipeline`. One that is wrong stops no other. No text is no triggers."""
+def read_triggers(
+    pipeline: str, text: str | None, findings: Findings, sources: Sources | None = None
+) -> TriggersRead:
+    """Read the triggers of `pipeline`. One that is wrong stops no other. No text is no triggers.
+
+    `sources` has the files that triggers name.
+    """
     if text is None:
         return TriggersRead(is_readable=not findings.error_count)
     document = read_document(text, findings)
@@ -80,7 +87,7 @@ def read_triggers(pipeline: str, text: str | None, findings: Findings) -> Trigge
         elif name:
             lines[name] = section.line()
             read = read_mage_trigger if "schedule_type" in section else _read_ours
-            trigger = read(pipeline, name, section)
+            trigger = _with_schema(read(pipeline, name, section), section, sources)
             if findings.error_count > before:
                 broken.add(name)
             elif trigger is not None:
@@ -122,6 +129,12 @@ def _read_ours(pipeline: str, name: str, section: Section) -> Trigger | None:
     )
 
 
+def _with_schema(trigger: Trigger | None, section: Section, sources: Sources | None) -> Trigger | None:
+    if trigger is None or trigger.type is not TriggerType.WEBHOOK or "schema" not in section:
+        return trigger
+    return replace(trigger, spec={**trigger.spec, "schema": read_body_schema(section, sources)})
+
+
 def _check_common(section: Section) -> None:
     check_single(section, "filter", TRIGGER_NAMES)
     check_mapping(section, "variables", TRIGGER_NAMES)
@@ -155,6 +168,8 @@ def _check_webhook(section: Section, name: str) -> dict[str, Any]:
     section.boolean("body_key", default=False)
     for key in ("max_body", "queue_limit"):
         section.count(key, least=1)
+    for key in ("allow", "required_headers"):
+        section.texts(key)
     return {"verify": read_verify(section)}
 
 

@@ -96,7 +96,7 @@ def read_one(name: str, snapshot: Snapshot, retry: RetryPolicy, old: PipelineRea
     problems = [*findings.problems, *(lint_blocks(draft, recorder) if draft else ())]
     is_good = draft is not None and all(problem.severity is not Severity.ERROR for problem in problems)
     trigger_findings = Findings(triggers_file(name), name)
-    triggers = read_triggers(name, _optional(recorder, trigger_findings), trigger_findings)
+    triggers = read_triggers(name, _optional(recorder, trigger_findings), trigger_findings, recorder)
     return PipelineRead(recorder, retry, draft, is_good, triggers, (*problems, *trigger_findings.problems))
 
 

@@ -40,6 +40,9 @@ def decide(compiled: CompiledTrigger, event: Event, circumstances: Circumstances
         return _ended(compiled, Outcome.HELD, "the trigger is paused")
     if compiled.fault is not None:
         return _ended(compiled, Outcome.MAPPING_FAILED, compiled.fault)
+    misfit = compiled.schema.misfit(event.data) if compiled.schema is not None else None
+    if misfit is not None:
+        return _ended(compiled, Outcome.MAPPING_FAILED, misfit)
     try:
         if not compiled.matches(event, circumstances.event_id):
             return _ended(compiled, Outcome.FILTERED, "the filter is false")
