@@ -9,9 +9,12 @@ from pipelines.model import Problem, Severity, Trigger, TriggerType
 from pipelines.project import Project
 from pipelines.templating import holds_template, is_template
 from service.intake.admission import RateError, read_rate
+from service.intake.body_schemas import BodySchema, BodySchemaError
 from service.intake.doors import DoorError, read_format
 from service.intake.verify.base import SchemeError
+from service.intake.verify.guarded import guarded
 from service.intake.verify.registry import build_scheme
+from service.intake.verify.unsigned import Unsigned
 
 # Stands for a secret that is known only where the service runs. It is good in every encoding of secrets.
 _SOME_SECRET = "0" * 32
@@ -35,6 +38,10 @@ def _faults(trigger: Trigger) -> Iterator[str]:
     if rate is not None:
         yield from _fault(lambda: read_rate(str(rate)))
     yield from _fault(lambda: read_format(trigger.spec.get("format")))
+    yield from _fault(lambda: guarded(Unsigned(), trigger.spec))
+    schema = trigger.spec.get("schema")
+    if schema is not None:
+        yield from _fault(lambda: BodySchema.compile(schema))
     if isinstance(verify, Mapping) and not trigger.mage and not holds_template(verify):
         yield from (f"`verify`: {sentence}" for sentence in _fault(lambda: build_scheme(verify)))
 
@@ -42,7 +49,7 @@ def _faults(trigger: Trigger) -> Iterator[str]:
 def _fault(read: Callable[[], object]) -> Iterator[str]:
     try:
         read()
-    except (SchemeError, RateError, DoorError) as error:
+    except (SchemeError, RateError, DoorError, BodySchemaError) as error:
         yield str(error)
 
 
