@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import accept, drain, export, latency
+from benchmarks import accept, bucket, crowd, drain, export, latency
 from benchmarks.measure import Row, machine, markdown
 from benchmarks.project import write_bench_project
 from benchmarks.running import Running, service
@@ -26,7 +26,9 @@ MARK = "<!-- table -->"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the table to docs/benchmarks.md")
-    parser.add_argument("--only", choices=("sqlite", "postgres", "export"), help="measure only a part")
+    parser.add_argument(
+        "--only", choices=("sqlite", "postgres", "bucket", "export"), help="measure only a part"
+    )
     options = parser.parse_args()
     console = Console(stderr=True)
     rows = []
@@ -43,16 +45,19 @@ def main() -> None:
 
 def _measures(only: str | None, folder: Path, postgres: PostgresServer) -> Iterator[Row]:
     if only in (None, "sqlite"):
-        yield from _service_measures("SQLite", folder / "sqlite", None)
+        yield from _service_measures("SQLite", folder / "sqlite")
     if only in (None, "postgres"):
-        yield from _service_measures(
-            "Postgres", folder / "postgres", postgres.url(postgres.create_database())
-        )
+        urls = [postgres.url(postgres.create_database()) for _ in range(2)]
+        yield from _service_measures("Postgres", folder / "postgres", *urls)
+    if only in (None, "bucket"):
+        yield from bucket.measure(folder)
     if only in (None, "export"):
         yield export.measure(postgres, folder)
 
 
-def _service_measures(store: str, folder: Path, url: str | None) -> Iterator[Row]:
+def _service_measures(
+    store: str, folder: Path, url: str | None = None, crowd_url: str | None = None
+) -> Iterator[Row]:
     folder.mkdir()
     project = write_bench_project(folder)
     with service(project, folder / "home", url) as running:
@@ -60,8 +65,10 @@ def _service_measures(store: str, folder: Path, url: str | None) -> Iterator[Row
         yield from latency.measure(store, running, folder)
         yield from latency.measure_big(store, running, folder)
         yield from drain.measure(store, running, folder)
+        yield from drain.measure_large(store, running, folder)
         with drain.busy_slots(running, folder / "release"):
             yield from accept.measure(store, running, folder, url)
+    yield from crowd.measure(store, folder, crowd_url)
 
 
 def _at_rest(store: str, running: Running) -> list[Row]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import json
 import statistics
+import time
 from pathlib import Path
 
 from benchmarks.load import Load, post, run_load
 from benchmarks.measure import Row
+from benchmarks.project import SECRET
 from benchmarks.running import Running, bare
 
 REQUESTS = 2500
@@ -15,22 +20,23 @@ ROUNDS = 7
 
 
 def measure(store: str, running: Running, folder: Path, database_url: str | None) -> list[Row]:
-    """Measure in rounds of all three in turn, so that each meets the same machine; quote the medians.
+    """Measure in rounds of all in turn, so that each meets the same machine; quote the medians.
 
     The caller keeps every slot busy, so that accepting alone is measured; `drain` measures it beside runs.
     """
-    loads: dict[str, list[Load]] = {"ours": [], "empty": [], "commit": []}
+    loads: dict[str, list[Load]] = {"ours": [], "signed": [], "empty": [], "commit": []}
     with (
         bare("empty", folder / "empty", None) as empty,
         bare("commit", folder / "commit", database_url) as commit,
     ):
-        ports = {"ours": running.port, "empty": empty.port, "commit": commit.port}
+        ports = {"ours": running.port, "signed": running.port, "empty": empty.port, "commit": commit.port}
         for round_number in range(ROUNDS):
             for name, port in ports.items():
                 loads[name].append(_burst(name, port, round_number))
-    ours, empty_rate, commit_rate = (statistics.median(load.per_second for load in loads[n]) for n in loads)
-    pairs = zip(loads["ours"], loads["commit"], strict=True)
-    ratio = statistics.median(mine.per_second / bare.per_second for mine, bare in pairs)
+    ours, signed_rate, empty_rate, commit_rate = (
+        statistics.median(load.per_second for load in loads[name]) for name in loads
+    )
+    ratio, signed_ratio = _ratio(loads["ours"], loads["commit"]), _ratio(loads["signed"], loads["commit"])
     p50 = statistics.median(load.percentile_ms(50) for load in loads["ours"])
     p99 = statistics.median(load.percentile_ms(99) for load in loads["ours"])
     refused = sum(load.refused for load in loads["ours"])
@@ -51,14 +57,42 @@ def measure(store: str, running: Running, folder: Path, database_url: str | None
             "p99 ≤ 25 ms",
             p99 <= 25,
         ),
+        Row(
+            store,
+            "webhooks with signature, filter and mapping",
+            f"{signed_rate:,.0f}/s",
+            f"bare group commit {commit_rate:,.0f}/s",
+            f"≥ 60 % of bare group commit ({signed_ratio:.0%})",
+            signed_ratio >= 0.6,
+        ),
     ]
 
 
+def _ratio(ours: list[Load], bare: list[Load]) -> float:
+    pairs = zip(ours, bare, strict=True)
+    return statistics.median(mine.per_second / its.per_second for mine, its in pairs)
+
+
 def _burst(name: str, port: int, round_number: int) -> Load:
-    path = "/webhooks/noop/hook" if name == "ours" else "/"
+    # Made before they are sent: signing is the sender's work.
+    requests = [_request(name, round_number * 100_000 + index) for index in range(WARM_UP + REQUESTS)]
+    run_load(port, requests.__getitem__, requests=WARM_UP)
+    return run_load(port, lambda index: requests[WARM_UP + index], requests=REQUESTS)
 
-    def request_of(index: int) -> bytes:
-        return post(path, {"number": round_number * 100_000 + index, "stamp": ""})
 
-    run_load(port, request_of, requests=WARM_UP)
-    return run_load(port, request_of, requests=REQUESTS)
+def _request(name: str, number: int) -> bytes:
+    body = {"number": number, "stamp": ""}
+    match name:
+        case "ours":
+            return post("/webhooks/noop/hook", body)
+        case "signed":
+            return post("/webhooks/noop/signed", body, _signature(f"msg_{number}", json.dumps(body)))
+    return post("/", body)
+
+
+def _signature(message_id: str, body: str) -> dict[str, str]:
+    stamp = str(int(time.time()))
+    key = base64.b64decode(SECRET.removeprefix("whsec_"))
+    digest = hmac.digest(key, f"{message_id}.{stamp}.{body}".encode(), "sha256")
+    signature = f"v1,{base64.b64encode(digest).decode()}"
+    return {"webhook-id": message_id, "webhook-timestamp": stamp, "webhook-signature": signature}

@@ -19,7 +19,8 @@ from benchmarks.measure import Row
 from benchmarks.running import Running
 
 BACKLOG = 500
-DRAIN_SECONDS = 120
+LARGE_BACKLOG = 10_000
+DRAIN_SECONDS = 300
 
 
 @contextmanager
@@ -64,6 +65,25 @@ def measure(store: str, running: Running, folder: Path) -> list[Row]:
             "",
             None,
         ),
+    ]
+
+
+def measure_large(store: str, running: Running, folder: Path) -> list[Row]:
+    """Drain many queued events: does the pace hold when the queue is long?"""
+    with busy_slots(running, folder / f"{store}.large"):
+        run_load(running.port, _request, requests=LARGE_BACKLOG)
+    began = time.monotonic()
+    await_idle(running)
+    seconds = time.monotonic() - began
+    return [
+        Row(
+            store,
+            f"{LARGE_BACKLOG:,} queued events drained",
+            f"{seconds:.0f} s, {LARGE_BACKLOG / seconds:.0f} runs/s",
+            "",
+            "",
+            None,
+        )
     ]
 
 

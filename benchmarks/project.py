@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 TRIGGER = """\
@@ -12,6 +13,18 @@ triggers:
   variables:
     number: "{{ event.data.number }}"
     stamp: "{{ event.data.stamp }}"
+"""
+
+SECRET = "whsec_" + "MDEyMzQ1Njc4OWFiY2RlZg" * 2
+
+SIGNED = f"""\
+- name: signed
+  type: webhook
+  verify: {{scheme: standard_webhooks, secret: "{SECRET}"}}
+  filter: "{{{{ event.data.number >= 0 }}}}"
+  variables:
+    number: "{{{{ event.data.number }}}}"
+    stamp: "{{{{ event.data.stamp }}}}"
 """
 
 LOADER = """\
@@ -146,8 +159,33 @@ def write_bench_project(root: Path) -> Path:
         _write(project / path, text)
     for name, blocks in pipelines.items():
         _write(project / "pipelines" / name / "metadata.yaml", _pipeline(name, blocks))
-        _write(project / "pipelines" / name / "triggers.yaml", TRIGGER)
+        _write(project / "pipelines" / name / "triggers.yaml", TRIGGER + SIGNED)
     _write(project / "metadata.yaml", "name: bench\n")
+    return project
+
+
+def write_crowd_project(root: Path, *, schedules: int, sensors: int) -> Path:
+    """Write a project of one pipeline with many triggers, whose events start nothing."""
+    project, inbox = root / "crowd", root / "inbox"
+    inbox.mkdir(parents=True)
+    crowd: list[dict[str, object]] = [
+        {"name": f"s{number}", "type": "schedule", "cron": "* * * * *", "filter": False}
+        for number in range(schedules)
+    ]
+    crowd += [
+        {
+            "name": f"w{number}",
+            "type": "sensor",
+            "sensor": "files",
+            "options": {"path": str(inbox), "pattern": f"{number}-*.csv"},
+            "every": "30s",
+        }
+        for number in range(sensors)
+    ]
+    _write(project / "metadata.yaml", "name: crowd\n")
+    _write(project / "custom/first.py", FIRST_NUMBER)
+    _write(project / "pipelines/noop/metadata.yaml", _pipeline("noop", [("first", "custom", None)]))
+    _write(project / "pipelines/noop/triggers.yaml", json.dumps({"triggers": crowd}))
     return project
 
 
