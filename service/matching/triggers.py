@@ -13,7 +13,6 @@ from pipelines.secrets import Secrets
 from pipelines.templating import CompiledTree, Expression, TemplateError, expression
 from sensors.event import Event
 from service.intake.body_schemas import BodySchema
-from service.intake.body_schemas import BodySchema
 from service.matching.rendering import Rendering
 from service.matching.retention import Lifetime, lifetime_of
 from service.store.values import Limit
@@ -36,7 +35,6 @@ class CompiledTrigger:
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold secrets
     verify: str | Mapping[str, Any] | None = field(default=None, repr=False)
     key: Expression | None = None
-    schema: BodySchema | None = None
     schema: BodySchema | None = None
     filter: Expression | None = None
     variables: CompiledTree | None = None
@@ -108,7 +106,6 @@ def _compiled(project: str, pipeline: Pipeline, trigger: Trigger, rendering: Ren
         options=rendering.tree(spec.get("options") or {}, file=trigger.file),
         verify=rendering.tree(spec.get("verify"), file=trigger.file),
         key=_expression(spec.get("key")),
-        schema=BodySchema.compile(spec["schema"]) if spec.get("schema") is not None else None,
         schema=BodySchema.compile(spec["schema"]) if spec.get("schema") is not None else None,
         filter=_filter(spec.get("filter")),
         variables=_variables(trigger),
