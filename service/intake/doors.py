@@ -10,6 +10,7 @@ from typing import Any
 from sensors.payloads import Format
 from service.intake.admission import Quota, RateError, read_rate
 from service.intake.verify.base import Scheme, SchemeError
+from service.intake.verify.guarded import guarded
 from service.intake.verify.registry import build_scheme
 from service.intake.verify.unsigned import Unsigned
 from service.matching.triggers import CompiledTrigger
@@ -61,7 +62,7 @@ def build_door(compiled: CompiledTrigger, *, token_of: TokenOf, max_body_bytes: 
         return Door(
             compiled,
             _checked(address),
-            _scheme(compiled, token_of),
+            guarded(_scheme(compiled, token_of), spec),
             max_body_bytes=_count(spec, "max_body") or max_body_bytes,
             form=read_format(spec.get("format")),
             quota=Quota(

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
+
+from service.intake.verify.base import Scheme, Signed, Undecided, Unverified
+
+UNDECIDED_RETRY_SECONDS = 5
 
 
 class Cause(StrEnum):
@@ -12,7 +17,10 @@ class Cause(StrEnum):
     UNVERIFIED = "not authentic"
     TOO_LARGE = "the body is too large"
     OVER_RATE = "over the rate of the webhook"
+    NO_MESSAGE_ID = "the Pub/Sub message has no id"
     QUEUE_FULL = "too many runs of the webhook wait already"
+    UNDECIDED = "it cannot be verified now"
+    NO_CLOUDEVENT = "not a CloudEvent that is read here"
     BUSY = "the service cannot store it now"
     BROKEN = "the webhook cannot work"
 
@@ -25,3 +33,13 @@ class Refused(Exception):
         self.cause = cause
         self.reason = reason or str(cause)
         self.retry_after = retry_after
+
+
+def check_authentic(scheme: Scheme, signed: Signed, now: datetime) -> None:
+    """Return when the delivery is authentic. Raises Refused when it is not, or when nobody can tell."""
+    try:
+        scheme.verify(signed, now)
+    except Unverified as unverified:
+        raise Refused(Cause.UNVERIFIED, str(unverified)) from None
+    except Undecided as undecided:
+        raise Refused(Cause.UNDECIDED, str(undecided), retry_after=UNDECIDED_RETRY_SECONDS) from undecided

@@ -14,7 +14,7 @@ from pipelines.project import Project
 from service.intake.doors import Door, TokenOf, build_door, own_token, token_digest
 from service.matching.listeners import Listeners
 from service.matching.rendering import Rendering
-from service.matching.triggers import CompiledTrigger, TriggerKey, compile_trigger
+from service.matching.triggers import CompiledTrigger, StateKey, TriggerKey, compile_trigger
 from service.projects import Projects
 
 logger = structlog.get_logger(__name__)
@@ -60,6 +60,7 @@ class Catalog:
         self._max_body_bytes = max_body_bytes
         self._lock = threading.Lock()
         self._compiled: dict[tuple[str, str], _Compiled] = {}
+        self._built: dict[StateKey, Door] = {}
         self._snapshot: Snapshot | None = None
         self._told: set[str] = set()  # faults that are in the log already
 
@@ -119,7 +120,15 @@ class Catalog:
         for of_project in triggers.values():
             for compiled in of_project.values():
                 if compiled.trigger.type is TriggerType.WEBHOOK:
-                    yield build_door(compiled, token_of=self._token_of, max_body_bytes=self._max_body_bytes)
+                    yield self._door(compiled)
+
+    def _door(self, compiled: CompiledTrigger) -> Door:
+        # The same door while its trigger is the same: what its scheme keeps, such as certificates, stays.
+        known = self._built.get(compiled.state_key)
+        if known is None or known.compiled is not compiled or known.fault is not None:
+            known = build_door(compiled, token_of=self._token_of, max_body_bytes=self._max_body_bytes)
+            self._built[compiled.state_key] = known
+        return known
 
     def _by_address(self, doors: list[Door]) -> Mapping[tuple[str, str], Door]:
         found: dict[tuple[str, str], Door] = {}

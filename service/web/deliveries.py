@@ -31,6 +31,7 @@ _ANSWERS: Mapping[Cause, tuple[HTTPStatus, str]] = {
     Cause.TOO_LARGE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large."),
     Cause.OVER_RATE: (HTTPStatus.TOO_MANY_REQUESTS, "Too many deliveries. Send this one again later."),
     Cause.QUEUE_FULL: (HTTPStatus.TOO_MANY_REQUESTS, "Too many runs wait. Send this one again later."),
+    Cause.UNDECIDED: (HTTPStatus.SERVICE_UNAVAILABLE, "The delivery cannot be verified now. Send it again."),
     Cause.BUSY: (HTTPStatus.SERVICE_UNAVAILABLE, "The delivery was not stored. Send it again."),
     Cause.BROKEN: (HTTPStatus.SERVICE_UNAVAILABLE, "The webhook cannot work now. Send this one again later."),
 }

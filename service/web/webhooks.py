@@ -79,6 +79,9 @@ class Webhooks:
         if door is None:
             raise self._unknown(project, address, arrival)
         seconds = self._seconds(door, project)
+        wanted = self._dispatcher.challenge(door, arrival)
+        if wanted is not None:
+            return Response(wanted, HTTPStatus.OK, content_type="text/plain; charset=utf-8")
         recorded = deliver(self._dispatcher, door, arrival)
         return self._answer(recorded, seconds)
 
