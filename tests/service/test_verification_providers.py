@@ -344,3 +344,9 @@ def test_networks_and_headers_are_wanted_of_any_provider(name: str) -> None:
     assert refused(options, Signed(BODY, headers, address=None), NOW) is Fault.FOREIGN_ADDRESS
     bare = {key: value for key, value in headers.items() if key != "x-topic"}
     assert refused(options, Signed(BODY, bare, address="192.0.2.9"), NOW) is Fault.MISSING_HEADER
+
+
+def test_door_of_known_networks_that_asks_for_no_proof_is_open() -> None:
+    for options in ({}, {"allow": ["192.0.2.0/24"]}, {"required_headers": ["x-topic"]}):
+        assert build_scheme({"scheme": "none", **options}).is_open
+        assert not build_scheme({**GITHUB, **options}).is_open

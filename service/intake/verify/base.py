@@ -63,6 +63,11 @@ class Scheme(Protocol):
     """Decides whether a delivery is authentic."""
 
     @property
+    def is_open(self) -> bool:
+        """True where senders prove nothing: what they say of other roads is not believed."""
+        return False
+
+    @property
     def secret_headers(self) -> frozenset[str]:
         """Lower-case names of headers that carry a secret, never to be stored."""
 

@@ -23,6 +23,10 @@ class Guarded(Scheme):
     required_headers: tuple[str, ...] = ()
 
     @property
+    def is_open(self) -> bool:
+        return self.scheme.is_open
+
+    @property
     def secret_headers(self) -> frozenset[str]:
         return self.scheme.secret_headers
 
