@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+MAX_KEY_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +44,10 @@ class Event:
             "data": self.data,
             "headers": dict(self.headers),
         }
+
+
+def bounded_key(key: str) -> str:
+    """Return the key, or its digest in place of one that is long or cannot be shown."""
+    if len(key) <= MAX_KEY_CHARACTERS and key.isprintable():
+        return key
+    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sensors.event import Event
+from sensors.event import Event, bounded_key
 from sensors.gcs_news import from_notification
 from sensors.payloads import Format, read_payload, text_fault
 
 MESSAGE_TYPE = "pubsub.message"
 JSON_PATH = "$."  # what tells a path into the body from the name of an attribute
 
-_MAX_KEY_CHARACTERS = 300
 _CONTENT_TYPES = {"json": "application/json", "text": "text/plain; charset=utf-8"}
 _OPENERS = (b"{", b"[")
 
@@ -60,18 +58,24 @@ class _Body:
 def event_of(message: Message, form: BodyFormat = BodyFormat.AUTO, key: str | None = None) -> Event:
     """Make the message's event. Nothing in a message makes this raise.
 
-    A notification of Cloud Storage becomes the event of its object. `key` names the attribute, or by a JSON
-    path the value in the body, by which the publisher's own repeats are known.
+    A notification of Cloud Storage becomes the event of its object, unless there is a `key`. That names the
+    attribute, or by a JSON path the value in the body, by which the publisher's own repeats are known.
     """
+    event = bare_event_of(message, form, key)
+    news = from_notification(message.attributes, message.body) if key is None else None
+    if news is None:
+        return event
+    return replace(news, headers=event.headers, raw=event.raw, content_type=event.content_type)
+
+
+def bare_event_of(message: Message, form: BodyFormat = BodyFormat.AUTO, key: str | None = None) -> Event:
+    """Make the message's event, whatever it may tell of."""
     body = read_body(message.body, form)
     headers, fault = _headers(message, body.format)
-    news = from_notification(message.attributes, message.body)
-    if news is not None:
-        return replace(news, headers=headers, raw=message.body, content_type=_CONTENT_TYPES["json"])
     quarantine = body.quarantine or fault
     return Event(
         source=message.source,
-        key=_publishers_key(message, body.data, key) or message.id,
+        key=bounded_key(_publishers_key(message, body.data, key) or message.id),
         type=MESSAGE_TYPE,
         time=message.published,
         data=None if quarantine else body.data,
@@ -144,10 +148,7 @@ def _publishers_key(message: Message, data: Any, key: str | None) -> str | None:
     )
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
         return None
-    text = f"{key}={value}"
-    if len(text) <= _MAX_KEY_CHARACTERS and text.isprintable():
-        return text
-    return f"{key}=sha256:{hashlib.sha256(str(value).encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return f"{key}={value}"
 
 
 def _at(data: Any, path: str) -> Any:

@@ -12,10 +12,11 @@ from service.intake.admission import Quota, RateError, read_rate
 from service.intake.verify.base import Scheme, SchemeError
 from service.intake.verify.guarded import guarded
 from service.intake.verify.registry import build_scheme
-from service.intake.verify.unsigned import Unsigned
 from service.matching.triggers import CompiledTrigger
 
 ADDRESS_PREFIX = "/webhooks/"
+PUSH_PREFIX = "/pubsub/"
+PUSH_FORMAT = "pubsub"  # the `format` of a webhook that takes what Pub/Sub pushes
 
 TokenOf = Callable[[CompiledTrigger], str]
 
@@ -31,6 +32,7 @@ class Door:
     form: Format = Format.AUTO
     quota: Quota = field(default_factory=Quota)
     is_keyed_by_body: bool = False
+    is_push: bool = False  # it takes Pub/Sub messages
     fault: str | None = None
 
     @property
@@ -40,7 +42,12 @@ class Door:
         Only of senders that had to prove who they are, and where nothing in the trigger speaks against it.
         """
         is_plain = self.form is Format.AUTO and self.compiled.key is None and not self.is_keyed_by_body
-        return is_plain and not self.compiled.trigger.mage and not isinstance(self.scheme, Unsigned)
+        return is_plain and not self.compiled.trigger.mage and not self.is_open
+
+    @property
+    def is_open(self) -> bool:
+        """True where senders prove nothing: what they say of other roads is not believed."""
+        return self.scheme is None or self.scheme.is_open
 
     @property
     def source(self) -> str:
@@ -61,7 +68,7 @@ def build_door(compiled: CompiledTrigger, *, token_of: TokenOf, max_body_bytes: 
     try:
         return Door(
             compiled,
-            _checked(address),
+            _checked(address, compiled),
             guarded(_scheme(compiled, token_of), spec),
             max_body_bytes=_count(spec, "max_body") or max_body_bytes,
             form=read_format(spec.get("format")),
@@ -69,6 +76,7 @@ def build_door(compiled: CompiledTrigger, *, token_of: TokenOf, max_body_bytes: 
                 read_rate(str(spec["rate"])) if spec.get("rate") else None, _count(spec, "queue_limit")
             ),
             is_keyed_by_body=spec.get("body_key") is True,
+            is_push=_is_push(compiled),
         )
     except (SchemeError, RateError, DoorError) as error:
         fault = f"webhook {compiled.name!r} of {compiled.pipeline.name!r} cannot work: {error}"
@@ -95,22 +103,28 @@ def _scheme(compiled: CompiledTrigger, token_of: TokenOf) -> Scheme:
 
 
 def _address(compiled: CompiledTrigger) -> str:
+    prefix = PUSH_PREFIX if _is_push(compiled) else ADDRESS_PREFIX
     given = compiled.trigger.spec.get("path")
-    return str(given) if given else f"{ADDRESS_PREFIX}{compiled.pipeline.name}/{compiled.name}"
+    return str(given) if given else f"{prefix}{compiled.pipeline.name}/{compiled.name}"
 
 
-def _checked(address: str) -> str:
-    if not address.startswith(ADDRESS_PREFIX) or address == ADDRESS_PREFIX:
-        raise DoorError(f"`path` must be below {ADDRESS_PREFIX}, not {address!r}")
+def _is_push(compiled: CompiledTrigger) -> bool:
+    return compiled.trigger.spec.get("format") == PUSH_FORMAT
+
+
+def _checked(address: str, compiled: CompiledTrigger) -> str:
+    prefix = PUSH_PREFIX if _is_push(compiled) else ADDRESS_PREFIX
+    if not address.startswith(prefix) or address == prefix:
+        raise DoorError(f"`path` must be below {prefix}, not {address!r}")
     return address
 
 
 def read_format(value: Any) -> Format:
     """Return how to read bodies. Raises DoorError."""
     try:
-        return Format(value or Format.AUTO)
+        return Format.AUTO if value in (None, "", PUSH_FORMAT) else Format(value)
     except ValueError:
-        known = ", ".join(Format)
+        known = ", ".join([*Format, PUSH_FORMAT])
         raise DoorError(f"`format` must be one of {known}, not {value!r}") from None
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from pipelines.templating import TemplateError
-from sensors.event import Event
+from sensors.event import Event, bounded_key
 from sensors.gcs_news import from_body
+from sensors.payloads import Payload, read_payload
 from service.intake.doors import Door
-from service.intake.payloads import Payload, read_payload
+from service.intake.pubsub_push import pushed_event
 from service.intake.redaction import redacted
 from service.matching.decisions import Circumstances, Interval, decide, outcome_of
 from service.matching.listeners import Listeners
@@ -23,7 +24,6 @@ from service.store.ids import new_id
 from service.store.values import NewEvent, NewMatch, Outcome, StoredEvent
 
 WEBHOOK_RECEIVED = "webhook.received"
-MAX_KEY_CHARACTERS = 300  # a longer key, or one that cannot be shown, is replaced by its digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,7 @@ def plan_baseline(
 def plan_delivery(door: Door, arrival: Arrival, listeners: Listeners, moment: Moment) -> NewEvent:
     """Match an authentic delivery to the trigger behind its door, and to those that listen for it."""
     event_id = new_id()
-    content_type = arrival.headers.get("content-type")
-    payload = read_payload(arrival.body, content_type, door.form, arrival.headers.get("content-encoding", ""))
-    event = _received(door, arrival, payload, moment)
+    event, text = _received(door, arrival, moment)
     try:
         event = _keyed(door.compiled, event, event_id)
     except (TemplateError, MappingError) as error:
@@ -90,7 +88,6 @@ def plan_delivery(door: Door, arrival: Arrival, listeners: Listeners, moment: Mo
     else:
         concerned = listeners.concerned(event, [door.compiled], moment.watching)
         matches = tuple(_decide(compiled, event, event_id, moment) for compiled in concerned)
-    text = payload.text if event.data is payload.data else json.dumps(event.data)
     return _new_event(
         door.compiled.project,
         event,
@@ -103,12 +100,17 @@ def plan_delivery(door: Door, arrival: Arrival, listeners: Listeners, moment: Mo
     )
 
 
-def _received(door: Door, arrival: Arrival, payload: Payload, moment: Moment) -> Event:
+def _received(door: Door, arrival: Arrival, moment: Moment) -> tuple[Event, str | None]:
+    """Return the delivery's event, and its data as JSON. Raises Refused."""
+    if door.is_push:
+        return _checked(pushed_event(door, arrival.body, arrival.headers, moment.now))
+    content_type = arrival.headers.get("content-type")
+    payload = read_payload(arrival.body, content_type, door.form, arrival.headers.get("content-encoding", ""))
     headers = redacted(arrival.headers, door.scheme.secret_headers if door.scheme else frozenset())
     news = from_body(payload.data) if door.takes_news else None
     if news is not None:
-        return replace(news, headers=headers)
-    return Event(
+        return _checked(replace(news, headers=headers))
+    event = Event(
         source=door.source,
         key=_default_key(door, arrival, payload),
         type=WEBHOOK_RECEIVED,
@@ -116,9 +118,10 @@ def _received(door: Door, arrival: Arrival, payload: Payload, moment: Moment) ->
         data=payload.data,
         headers=headers,
         raw=payload.raw,
-        content_type=arrival.headers.get("content-type"),
+        content_type=content_type,
         quarantine=payload.quarantine,
     )
+    return event, payload.text
 
 
 def _decide(compiled: CompiledTrigger, event: Event, event_id: str, moment: Moment) -> NewMatch:
@@ -131,7 +134,7 @@ def _default_key(door: Door, arrival: Arrival, payload: Payload) -> str:
     if door.is_keyed_by_body:
         return f"sha256:{hashlib.sha256(arrival.body).hexdigest()}"
     given = door.scheme.delivery_id(arrival.headers, payload.data) if door.scheme else None
-    return _bounded(given or arrival.headers.get("idempotency-key") or new_id())
+    return bounded_key(given or arrival.headers.get("idempotency-key") or new_id())
 
 
 def _keyed(compiled: CompiledTrigger, event: Event, event_id: str) -> Event:
@@ -141,18 +144,12 @@ def _keyed(compiled: CompiledTrigger, event: Event, event_id: str) -> Event:
     key = compiled.key.evaluate(event=event.as_template_value(event_id))
     if isinstance(key, bool) or not isinstance(key, str | int | float) or key == "":
         raise MappingError(f"the trigger's `key` gave {key!r}"[:200] + "; it must be a text or a number")
-    return replace(event, key=_bounded(str(plain(key, "the trigger's `key`"))))
+    return replace(event, key=bounded_key(str(plain(key, "the trigger's `key`"))))
 
 
 def _without_key(compiled: CompiledTrigger, reason: str, moment: Moment) -> NewMatch:
     outcome = Outcome.HELD if moment.is_paused(compiled) else Outcome.MAPPING_FAILED
     return NewMatch(compiled.pipeline.name, compiled.name, outcome, reason)
-
-
-def _bounded(key: str) -> str:
-    if len(key) <= MAX_KEY_CHARACTERS and key.isprintable():
-        return key
-    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _checked(event: Event) -> tuple[Event, str | None]:

@@ -25,6 +25,8 @@ from service.web.problems import Refusal
 # Doors that guard themselves: webhooks by their own verification, probes because they tell nothing.
 OPEN_ENDPOINTS = frozenset(
     {
+        "pubsub.receive",
+        "pubsub.receive_for_project",
         "webhooks.receive",
         "webhooks.receive_for_project",
         "webhooks.mage_pipeline_runs",

@@ -29,6 +29,10 @@ _ANSWERS: Mapping[Cause, tuple[HTTPStatus, str]] = {
     Cause.UNKNOWN: (HTTPStatus.NOT_FOUND, "There is no webhook at this address."),
     Cause.UNVERIFIED: (HTTPStatus.UNAUTHORIZED, "The delivery could not be verified."),
     Cause.TOO_LARGE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large."),
+    Cause.NO_MESSAGE_ID: (
+        HTTPStatus.BAD_REQUEST,
+        "The message has no id. Let the subscription send its messages wrapped, or with their metadata.",
+    ),
     Cause.OVER_RATE: (HTTPStatus.TOO_MANY_REQUESTS, "Too many deliveries. Send this one again later."),
     Cause.QUEUE_FULL: (HTTPStatus.TOO_MANY_REQUESTS, "Too many runs wait. Send this one again later."),
     Cause.UNDECIDED: (HTTPStatus.SERVICE_UNAVAILABLE, "The delivery cannot be verified now. Send it again."),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -13,13 +12,12 @@ from flask import Blueprint, Response, request
 from service.dispatcher import Dispatcher
 from service.intake.doors import ADDRESS_PREFIX, Door
 from service.intake.refusals import Cause, Refused
-from service.intake.verify.base import Signed, Unverified
-from service.intake.verify.registry import build_scheme
 from service.matching.planning import Arrival
 from service.store import runs
 from service.store.session import Database
 from service.store.values import Recorded, Run, RunState
 from service.web.deliveries import answer_body, answer_to, deliver, read_arrival, wait_seconds
+from service.web.entrance import Entrance
 from service.web.parts import WebParts
 from service.web.problems import Refusal
 from service.web.schemas import iso_time, run_json
@@ -66,18 +64,12 @@ class Webhooks:
         self, dispatcher: Dispatcher, waiters: RunWaiters, max_body_bytes: int, longest_wait: float
     ) -> None:
         self._dispatcher = dispatcher
+        self._entrance = Entrance(dispatcher, max_body_bytes)
         self._waiters = waiters
-        self._max_body_bytes = max_body_bytes
         self._longest_wait = longest_wait
-        # Checked for nobody, so that an address without a webhook costs what one with a bad signature costs.
-        self._decoy = build_scheme({"scheme": "hmac", "secret": "decoy", "header": "x-decoy"})
 
     def receive(self, rest: str, project: str | None = None) -> Response:
-        address = f"{ADDRESS_PREFIX}{rest}"
-        door = self._dispatcher.door(project, address)
-        arrival = self._read(door, project, address)
-        if door is None:
-            raise self._unknown(project, address, arrival)
+        door, arrival = self._entrance.enter(project, f"{ADDRESS_PREFIX}{rest}")
         seconds = self._seconds(door, project)
         wanted = self._dispatcher.challenge(door, arrival)
         if wanted is not None:
@@ -85,27 +77,12 @@ class Webhooks:
         recorded = deliver(self._dispatcher, door, arrival)
         return self._answer(recorded, seconds)
 
-    def _read(self, door: Door | None, project: str | None, address: str) -> Arrival:
-        limit = self._max_body_bytes if door is None else door.max_body_bytes
-        try:
-            return read_arrival(request, limit)
-        except Refused as refused:
-            road = f"address:{address}" if door is None else door.source
-            self._dispatcher.refuse(project, road, refused.reason, request.remote_addr)
-            raise
-
     def _seconds(self, door: Door, project: str | None) -> float:
         try:
             return wait_seconds(request, self._longest_wait)
         except Refusal as refusal:
             self._dispatcher.refuse(project, door.source, refusal.detail, request.remote_addr)
             raise
-
-    def _unknown(self, project: str | None, address: str, arrival: Arrival) -> Refused:
-        with suppress(Unverified):
-            self._decoy.verify(Signed(arrival.body, arrival.headers), self._dispatcher.now())
-        self._dispatcher.refuse(project, f"address:{address}", Cause.UNKNOWN, arrival.address)
-        return Refused(Cause.UNKNOWN)
 
     def _answer(self, recorded: Recorded, seconds: float) -> Response:
         body = answer_body(recorded)
