@@ -172,11 +172,11 @@ class Watcher:
                 tick.tally.duplicate += news.known
             else:
                 self._take(tick, poll, page, news)
-            if tick.tally.capped and poll.sensor.shared:
-                return  # going on would take more from the subscription than is committed
+            if poll.sensor.shared and (tick.tally.capped or tick.tally.failed):
+                return  # going on would take from the subscription what is not committed
             tick.tally.ended = deadline.reason()
-            if tick.tally.ended:
-                return
+            if tick.tally.ended and not poll.sensor.shared:
+                return  # a shared sensor is told to end, and goes on to settle what was committed
 
     def _take(self, tick: _Tick, poll: Poll, page: Page, news: News) -> None:
         """Commit a page: its events, their runs and the cursor, all or nothing."""
