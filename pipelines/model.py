@@ -129,6 +129,38 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True)
+# The events that the end of a run makes; their source is `run:<pipeline>`.
+RUN_EVENTS = ("run.succeeded", "run.failed", "run.cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Somebody outside who is told of the ends of runs. Templates stand as they were written."""
+
+    name: str
+    url: str
+    secrets: tuple[str, ...] = field(repr=False)
+    events: tuple[str, ...] = ("run.succeeded", "run.failed")
+    pipelines: tuple[str, ...] = ()  # empty: all
+    allow_private: bool = False
+    line: int = 1
+
+    def wants(self, event: str, pipeline: str) -> bool:
+        return event in self.events and (not self.pipelines or pipeline in self.pipelines)
+
+
+@dataclass(frozen=True, slots=True)
+class CloudEvents:
+    """What a project says of CloudEvents: how those that come are verified, and to whom its own go."""
+
+    verify: str | Mapping[str, Any] | None = field(default=None, repr=False)  # None: nobody may post any
+    rate: str | None = None
+    max_body: int | None = None
+    origins: tuple[str, ...] = ()  # who may ask to send, by the handshake; empty: whoever asks
+    send: tuple[Address, ...] = ()
+    line: int = 1
+
+
 class Pipeline:
     """A declared graph. `blocks` is in topological order, ties in the order of the file."""
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from pipelines.errors import MillraceError
 from pipelines.lint import lint_block
-from pipelines.model import Block, Input, Pipeline, Problem, RetryPolicy, Severity
+from pipelines.model import Block, CloudEvents, Input, Pipeline, Problem, RetryPolicy, Severity
 from pipelines.parse_blocks import Sources, read_blocks, read_retry
+from pipelines.parse_cloudevents import read_cloudevents
 from pipelines.parse_fields import Findings, Section, read_document, words
 from pipelines.parse_inputs import check_reserved, read_inputs
 from pipelines.parse_limits import check_throttle
@@ -66,6 +67,7 @@ class ProjectSettings:
 
     name: str = ""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    cloudevents: CloudEvents = field(default_factory=CloudEvents)
     values: dict[str, Any] = field(default_factory=dict)  # the whole file, templates as they are
 
 
@@ -85,7 +87,8 @@ def read_settings(text: str, findings: Findings) -> ProjectSettings:
     project = Section(document, (), findings, "the project")
     project.unknown_keys("project", _PROJECT_KEYS)
     retry = read_retry(project, RetryPolicy())
-    return ProjectSettings(project.text("name"), retry, dict(project.values))
+    cloudevents = read_cloudevents(project)
+    return ProjectSettings(project.text("name"), retry, cloudevents, dict(project.values))
 
 
 def read_pipeline(name: str, sources: Sources, retry: RetryPolicy, findings: Findings) -> Pipeline | None:

@@ -39,6 +39,11 @@ def check_mapping(section: Section, key: str, names: Collection[str]) -> None:
         _check_tree(section, (key, name), value, names)
 
 
+def check_values(section: Section, key: str, names: Collection[str]) -> None:
+    """Report every wrong template in the text or list under `key`."""
+    _check_tree(section, (key,), section.get(key), names)
+
+
 def _check_tree(section: Section, path: tuple[str | int, ...], value: Any, names: Collection[str]) -> None:
     if isinstance(value, Mapping):
         for key, item in value.items():

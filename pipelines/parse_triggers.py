@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipelines.model import Trigger, TriggerType
+from pipelines.model import RUN_EVENTS, Trigger, TriggerType
 from pipelines.parse_blocks import Sources
 from pipelines.parse_body_schema import read_body_schema
 from pipelines.parse_fields import Findings, Section, closest, listed, read_document, words
@@ -208,9 +208,17 @@ def _existing(section: Section) -> Any:
 def _check_event(section: Section, name: str) -> dict[str, Any]:
     if not section.text("event"):
         section.error("event", "it has no `event`; name the type of event that starts the pipeline")
-    if section.get("enabled") is not False:
-        section.warning("type", "triggers of type 'event' are not applied yet; this one starts nothing")
-    return {}
+    elif event.startswith("run.") and event not in RUN_EVENTS:
+        section.warning(
+            "event", f"runs make no '{event}' (but {', '.join(RUN_EVENTS)}){closest(event, RUN_EVENTS)}"
+        )
+    elif event in RUN_EVENTS and not source and "filter" not in section:
+        section.warning(
+            "event",
+            "it is started by the end of its own pipeline's runs as well; name a `source`, "
+            "such as run:taxi, or write a `filter`",
+        )
+    return {"event": event or None, "source": source or None}
 
 
 _CHECKS: Mapping[TriggerType, Callable[[Section, str], dict[str, Any]]] = {

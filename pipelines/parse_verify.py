@@ -32,7 +32,7 @@ _KEYS = {
 }
 SCHEMES = frozenset(_KEYS)
 _WITHOUT_SECRET = frozenset(("none", "google_oidc"))
-_FILE_NAMES = frozenset(("env_var", "env", "secret", "mage_secret_var", "json_value"))
+FILE_NAMES = frozenset(("env_var", "env", "secret", "mage_secret_var", "json_value"))
 
 
 def read_verify(section: Section) -> str | dict[str, Any] | None:
@@ -44,7 +44,7 @@ def read_verify(section: Section) -> str | dict[str, Any] | None:
         options: dict[str, Any] = {"scheme": value}
     else:
         options = section.mapping("verify")
-        check_mapping(section, "verify", _FILE_NAMES)
+        check_mapping(section, "verify", FILE_NAMES)
     scheme = options.get("scheme")
     if not _is_known(section, scheme):
         return None

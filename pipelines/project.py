@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.model import Pipeline, Problem, Trigger
+from pipelines.model import CloudEvents, Pipeline, Problem, Trigger
 from pipelines.parse import (
     PROJECT_FILE,
     ProjectError,
@@ -86,6 +86,11 @@ class Project:
     def settings(self) -> Mapping[str, Any]:
         """The keys of the project's `metadata.yaml`; templates in them stand as they were written."""
         return self._state.own.settings.values
+
+    @property
+    def cloudevents(self) -> CloudEvents:
+        """What `metadata.yaml` says of CloudEvents, in its last good version."""
+        return self._state.own.settings.cloudevents
 
     @property
     def pipelines(self) -> Mapping[str, Pipeline]:
