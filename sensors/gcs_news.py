@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from sensors.event import Event
+from sensors.plain import storable
 
 CLOUDEVENT_SOURCE = "//storage.googleapis.com/projects/_/buckets/"
 CLOUDEVENT_SUBJECT = "objects/"
@@ -209,10 +210,7 @@ def _digits(value: int | None) -> str | None:
 
 
 def _text(value: object) -> str | None:
-    """Return a text that JSON and every database can hold; what they cannot is spelt with escapes."""
-    if not isinstance(value, str):
-        return None
-    return value.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+    return storable(value) if isinstance(value, str) else None
 
 
 def _texts(value: object) -> dict[str, str]:

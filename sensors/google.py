@@ -6,6 +6,7 @@ Google's libraries are loaded late, inside the functions: a sensor's module is i
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,13 @@ KEY = "GOOGLE_SERVICE_ACC_KEY"
 KEY_FILE = "GOOGLE_SERVICE_ACC_KEY_FILEPATH"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
-TIMEOUT = (5.0, 30.0)  # seconds to connect, and to read one answer
-RETRY_SECONDS = 3.0  # of one request, within a tick; the tick itself is tried again later
+READ_SECONDS = 30.0  # for one answer
+TIMEOUT = (5.0, READ_SECONDS)  # to connect, and for the answer
+RETRY_SECONDS = 2.0  # of one request, within a tick; the tick itself is tried again later
+
+
+class Missing(SensorError):
+    """What was asked for does not exist."""
 
 
 class GoogleOptions(Options):
@@ -95,7 +101,7 @@ def briefly() -> Retry:
 
 @contextmanager
 def told_plainly(what: str, *, missing: str, forbidden: str) -> Iterator[None]:
-    """Make a SensorError of what Google's libraries raise.
+    """Make a SensorError, or Missing, of what Google's libraries raise.
 
     `what` is the thing that was asked for, `missing` and `forbidden` say what to do when it is not there and
     when it may not be read.
@@ -107,7 +113,7 @@ def told_plainly(what: str, *, missing: str, forbidden: str) -> Iterator[None]:
     try:
         yield
     except exceptions.NotFound as error:
-        raise SensorError(f"{what} is not there ({_said(error)}); {missing}") from None
+        raise Missing(f"{what} is not there ({_said(error)}); {missing}") from None
     except (exceptions.Forbidden, exceptions.Unauthorized) as error:
         raise SensorError(f"{what} may not be read ({_said(error)}); {forbidden}") from None
     except DefaultCredentialsError:
@@ -124,6 +130,6 @@ def told_plainly(what: str, *, missing: str, forbidden: str) -> Iterator[None]:
 
 
 def _said(error: BaseException) -> str:
-    """Return what the service said, in one line of bounded length."""
-    text = str(getattr(error, "message", None) or error) or type(error).__name__
-    return " ".join(text.split())[:300]
+    """Return what the service said, in one line of bounded length, without the address it said it at."""
+    text = str(getattr(error, "message", None) or error).strip() or type(error).__name__
+    return re.sub(r"^(GET|POST) \S+: ", "", text.splitlines()[0])[:300]

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.parts.bigquery import BigQueryEmulator, running_bigquery
 from tests.parts.gcs import GcsEmulator, running_gcs
+from tests.parts.http_site import HttpSite, running_site
 from tests.parts.postgres import PostgresServer, running_postgres
 from tests.parts.pubsub import PubSubEmulator, running_pubsub
 
@@ -30,6 +32,12 @@ def postgres_url(postgres_server: PostgresServer, postgres_database: str) -> str
     return postgres_server.url(postgres_database)
 
 
+@pytest.fixture
+def http_site() -> Iterator[HttpSite]:
+    with running_site() as site:
+        yield site
+
+
 @pytest.fixture(scope="session")
 def pubsub() -> Iterator[PubSubEmulator]:
     with running_pubsub() as emulator:
@@ -39,4 +47,10 @@ def pubsub() -> Iterator[PubSubEmulator]:
 @pytest.fixture(scope="session")
 def gcs() -> Iterator[GcsEmulator]:
     with running_gcs() as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def bigquery() -> Iterator[BigQueryEmulator]:
+    with running_bigquery() as emulator:
         yield emulator

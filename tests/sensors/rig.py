@@ -37,6 +37,9 @@ class Rig(ABC):
     @abstractmethod
     def delete(self, name: str) -> None: ...
 
+    def settle(self) -> None:  # noqa: B027
+        """Make what was put be there, where a rig gathers it: it is called before each tick."""
+
     @abstractmethod
     def break_down(self) -> None:
         """Make the system unreachable."""

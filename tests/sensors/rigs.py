@@ -8,9 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tests.sensors.bigquery_rig import BigQueryRig
 from tests.sensors.gcs_rig import GcsRig
+from tests.sensors.http_rig import HttpRig
 from tests.sensors.pubsub_rig import PubSubRig
+from tests.sensors.python_rig import PythonRig
 from tests.sensors.rig import Rig
+from tests.sensors.sql_rig import PostgresByWatermarkRig, PostgresRig, SqliteByWatermarkRig, SqliteRig
 
 
 class FilesRig(Rig):
@@ -42,4 +46,16 @@ class FilesRig(Rig):
         return folder
 
 
-RIGS: Mapping[str, type[Rig]] = {"files": FilesRig, "gcs_object": GcsRig, "pubsub_message": PubSubRig}
+# Sensor, and after a comma how it is used where one sensor has several uses.
+RIGS: Mapping[str, type[Rig]] = {
+    "bigquery": BigQueryRig,
+    "files": FilesRig,
+    "gcs_object": GcsRig,
+    "http": HttpRig,
+    "pubsub_message": PubSubRig,
+    "python": PythonRig,
+    "sql": SqliteRig,
+    "sql, watermark": SqliteByWatermarkRig,
+    "sql, postgres": PostgresRig,
+    "sql, postgres, watermark": PostgresByWatermarkRig,
+}
