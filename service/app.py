@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from service.web import api, auth, headers, health, problems, pubsub, ui, webhooks
+from service.web import api, auth, cloudevents, headers, health, problems, pubsub, ui, webhooks
 from service.web.parts import WebParts
 
 
@@ -33,6 +33,7 @@ def create_app(parts: WebParts) -> Flask:
     auth.guard(app, settings)
     app.register_blueprint(webhooks.blueprint(parts))
     app.register_blueprint(pubsub.blueprint(parts))
+    app.register_blueprint(cloudevents.blueprint(parts))
     app.register_blueprint(api.blueprint(parts))
     app.register_blueprint(health.blueprint(parts))
     app.register_blueprint(ui.blueprint(parts))

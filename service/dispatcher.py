@@ -15,6 +15,8 @@ from sensors.event import Event
 from service.clock import Clock
 from service.errors import Closed, QueueFull, StoreUnavailable
 from service.intake.admission import Admission
+from service.intake.cloud_doors import CloudDoor
+from service.intake.cloudevents import Receiving
 from service.intake.doors import Door, token_digest
 from service.intake.refusals import Cause, Refused, check_authentic
 from service.intake.verify.base import Signed
@@ -146,6 +148,24 @@ class Dispatcher:
     def challenge(self, door: Door, arrival: Arrival) -> str | None:
         """Return what a provider that tries the address wants to hear, None for a delivery. Raises Refused.
 
+    def cloud_door(self, project: str | None) -> CloudDoor | None:
+        """Return the project's door for CloudEvents; without a project, that of the default one."""
+        name = self._projects.default.name if project is None else project
+        return self._catalog.current().cloud_doors.get(name)
+
+    def accept_cloudevents(self, door: CloudDoor, arrival: Arrival) -> list[Future[Recorded]]:
+        """Take a request with one CloudEvent or a batch. Like `accept`, with a future for each event."""
+        now = self._clock()
+        try:
+            self._verify(door, arrival, now)
+            self._check_rate(door, door.project)
+            found = Receiving(now, door.takes_news).read(arrival.body, arrival.headers)
+            planned = [self.plan(door.project, event, (), road=door.source) for event in found]
+            return [self._submit(one) for one in planned]
+        except Refused as no:
+            self.refuse(door.project, door.source, no.reason, arrival.address)
+            raise
+
         Nothing is recorded: there is no event in it.
         """
         wanted = door.scheme.challenge(arrival.body) if door.scheme is not None else None
@@ -195,6 +215,10 @@ class Dispatcher:
     def plan_baseline(
         self, project: str, event: Event, compiled: CompiledTrigger, *, road: str | None = None
     ) -> NewEvent:
+    def is_awaited(self, project: str, kind: str, source: str) -> bool:
+        """Tell whether a trigger waits for events of this type and source."""
+        return bool(self._listeners(project).hearing(kind, source))
+
         """Plan what was there at the first sight of the trigger's sensor, and is to start nothing."""
         return plan_baseline(project, event, compiled, self._moment(), road=road or event.source)
 
@@ -239,13 +263,13 @@ class Dispatcher:
 
     # Steps
 
-    def _verify(self, door: Door, arrival: Arrival, now: datetime) -> None:
+    def _verify(self, door: Door | CloudDoor, arrival: Arrival, now: datetime) -> None:
         if door.fault is not None or door.scheme is None:
             raise Refused(Cause.BROKEN, door.fault or "", retry_after=BROKEN_RETRY_SECONDS)
         signed = Signed(arrival.body, arrival.headers, arrival.url, arrival.query, arrival.address)
         check_authentic(door.scheme, signed, now)
 
-    def _admit(self, door: Door, states: States) -> None:
+    def _check_rate(self, door: Door | CloudDoor, project: str) -> None:
         # After the signature: whoever cannot sign must not be able to use up a sender's rate.
         wait = self._admission.over_rate(door.quota, f"{door.compiled.project}/{door.source}")
         if wait is not None:
@@ -262,6 +286,9 @@ class Dispatcher:
         except (QueueFull, Closed) as error:
             raise Refused(Cause.BUSY, str(error), retry_after=BUSY_RETRY_SECONDS) from error
 
+
+    def _admit(self, door: Door, states: States) -> None:
+        self._check_rate(door, door.compiled.project)
     def _moment(self, interval: Interval | None = None) -> Moment:
         states = self._states.current()
         return Moment(self._clock(), states.paused, states.watching, interval, self._kept)

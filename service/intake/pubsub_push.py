@@ -96,11 +96,12 @@ def pushed_message(body: bytes, headers: Mapping[str, str], now: datetime) -> Me
     if read.quarantine is not None:
         raise UnreadablePush(read.quarantine)
     if isinstance(read.data, Mapping) and isinstance(read.data.get("message"), Mapping):
-        return _wrapped(read.data, read.data["message"], now)
+        return wrapped_message(read.data, read.data["message"], now)
     return _bare(body, headers, now)
 
 
-def _wrapped(envelope: Mapping[str, Any], message: Mapping[str, Any], now: datetime) -> Message:
+def wrapped_message(envelope: Mapping[str, Any], message: Mapping[str, Any], now: datetime) -> Message:
+    """Read a message as Pub/Sub wraps it in JSON. Raises UnreadablePush."""
     attributes = message.get("attributes")
     attempt = envelope.get("deliveryAttempt")
     try:

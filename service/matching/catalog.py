@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from pipelines.model import Pipeline, TriggerType
+from pipelines.parse import PROJECT_FILE
 from pipelines.project import Project
+from service.intake.cloud_doors import CloudDoor, build_cloud_door
 from service.intake.doors import Door, TokenOf, build_door, own_token, token_digest
 from service.matching.listeners import Listeners
 from service.matching.rendering import Rendering
@@ -33,6 +36,7 @@ class Snapshot:
     doors: Mapping[tuple[str, str], Door]  # by project and address
     mage_doors: Mapping[bytes, Door]  # by the digest of their token
     listeners: Mapping[str, Listeners]  # by project
+    cloud_doors: Mapping[str, CloudDoor]  # by project
     good_until: float  # monotonic
 
 
@@ -61,6 +65,7 @@ class Catalog:
         self._lock = threading.Lock()
         self._compiled: dict[tuple[str, str], _Compiled] = {}
         self._built: dict[StateKey, Door] = {}
+        self._cloud_doors: dict[str, CloudDoor] = {}
         self._snapshot: Snapshot | None = None
         self._told: set[str] = set()  # faults that are in the log already
 
@@ -81,8 +86,11 @@ class Catalog:
         version = self._projects.version  # read first: a change while we build makes another snapshot
         triggers = {project.name: self._triggers_of(project) for project in self._projects.all()}
         doors = list(self._doors(triggers))
-        has_fault = any(door.fault for door in doors) or any(
-            item.has_fault for item in self._compiled.values()
+        cloud_doors = dict(self._cloud_doors_of(self._projects.all()))
+        has_fault = (
+            any(door.fault for door in doors)
+            or any(door.fault for door in cloud_doors.values())
+            or any(item.has_fault for item in self._compiled.values())
         )
         return Snapshot(
             version,
@@ -94,6 +102,7 @@ class Catalog:
                 if door.compiled.trigger.mage and door.fault is None
             },
             {name: Listeners.of(found.values()) for name, found in triggers.items()},
+            cloud_doors,
             good_until=time.monotonic() + FAULT_SECONDS if has_fault else float("inf"),
         )
 
@@ -130,19 +139,36 @@ class Catalog:
             self._built[compiled.state_key] = known
         return known
 
+    def _cloud_doors_of(self, projects: Iterable[Project]) -> Iterator[tuple[str, CloudDoor]]:
+        for project in projects:
+            known = self._cloud_doors.get(project.name)
+            if known is not None and known.settings is project.cloudevents and known.fault is None:
+                yield project.name, known
+                continue
+            render = partial(self._rendering.tree, file=PROJECT_FILE)
+            door = build_cloud_door(
+                project.name, project.cloudevents, render, max_body_bytes=self._max_body_bytes
+            )
+            if door is not None:
+                if door.fault is not None:
+                    self._tell(project.name, door.source, door.fault)
+                self._cloud_doors[project.name] = door
+                yield project.name, door
+
     def _by_address(self, doors: list[Door]) -> Mapping[tuple[str, str], Door]:
         found: dict[tuple[str, str], Door] = {}
         for door in doors:
             if door.fault is not None:
-                self._tell(door, door.fault)
+                self._tell(door.compiled.project, door.source, door.fault)
             owner = found.setdefault((door.compiled.project, door.address), door)
             if owner is not door:
-                self._tell(door, f"{owner.source} has the address {door.address} already; change one `path`")
+                fault = f"{owner.source} has the address {door.address} already; change one `path`"
+                self._tell(door.compiled.project, door.source, fault)
         return found
 
-    def _tell(self, door: Door, fault: str) -> None:
+    def _tell(self, project: str, road: str, fault: str) -> None:
         """Log a fault once: a snapshot with faults is built again every few seconds."""
-        sentence = f"{door.compiled.project} {door.source}: {fault}"
+        sentence = f"{project} {road}: {fault}"
         if sentence not in self._told:
             self._told.add(sentence)
-            logger.error("webhook cannot work", project=door.compiled.project, road=door.source, fault=fault)
+            logger.error("webhook cannot work", project=project, road=road, fault=fault)

@@ -11,9 +11,8 @@ from pipelines.model import TriggerType
 from sensors.base import OptionsError, Sensor
 from sensors.event import Event
 from sensors.registry import UnknownSensorError, configure
+from service.intake.cloudevents import SOURCE_PREFIX
 from service.matching.triggers import CompiledTrigger, StateKey
-
-CLOUDEVENTS_PREFIX = "cloudevents:"  # of the sources of events that came as CloudEvents
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +44,13 @@ class Listeners:
         taken = {compiled.state_key for compiled in own}
         covering = [compiled for compiled, sensor in self.watching if sensor.covers(event)]
         is_listed = any(compiled.state_key in taken for compiled in covering)
-        others = [compiled for compiled in self.by_type.get(event.type, ()) if _is_from(compiled, event)]
+        others = self.hearing(event.type, event.source)
         others += [one for one in covering if not is_listed or one.state_key in seen]
         return [*own, *(one for one in others if one.state_key not in taken)]
+
+    def hearing(self, kind: str, source: str) -> list[CompiledTrigger]:
+        """Return the triggers that wait for events of this type and source."""
+        return [compiled for compiled in self.by_type.get(kind, ()) if _is_from(compiled, source)]
 
 
 def _sharing(compiled: CompiledTrigger) -> Sensor[Any] | None:
@@ -61,6 +64,6 @@ def _sharing(compiled: CompiledTrigger) -> Sensor[Any] | None:
     return sensor if type(sensor).covers is not Sensor.covers else None
 
 
-def _is_from(compiled: CompiledTrigger, event: Event) -> bool:
+def _is_from(compiled: CompiledTrigger, source: str) -> bool:
     wanted = compiled.trigger.spec.get("source")
-    return wanted is None or str(wanted) in (event.source, event.source.removeprefix(CLOUDEVENTS_PREFIX))
+    return wanted is None or str(wanted) in (source, source.removeprefix(SOURCE_PREFIX))

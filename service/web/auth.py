@@ -31,6 +31,8 @@ OPEN_ENDPOINTS = frozenset(
         "webhooks.receive_for_project",
         "webhooks.mage_pipeline_runs",
         "webhooks.mage_api_trigger",
+        "cloudevents.receive",
+        "cloudevents.receive_for_project",
         "health.healthz",
         "health.readyz",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import Future
 from http import HTTPStatus
 from typing import Any
 
@@ -36,6 +37,10 @@ _ANSWERS: Mapping[Cause, tuple[HTTPStatus, str]] = {
     Cause.OVER_RATE: (HTTPStatus.TOO_MANY_REQUESTS, "Too many deliveries. Send this one again later."),
     Cause.QUEUE_FULL: (HTTPStatus.TOO_MANY_REQUESTS, "Too many runs wait. Send this one again later."),
     Cause.UNDECIDED: (HTTPStatus.SERVICE_UNAVAILABLE, "The delivery cannot be verified now. Send it again."),
+    Cause.NO_CLOUDEVENT: (
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "Send CloudEvents 1.0 over HTTP: binary, structured as JSON, or a batch as JSON.",
+    ),
     Cause.BUSY: (HTTPStatus.SERVICE_UNAVAILABLE, "The delivery was not stored. Send it again."),
     Cause.BROKEN: (HTTPStatus.SERVICE_UNAVAILABLE, "The webhook cannot work now. Send this one again later."),
 }
@@ -62,11 +67,15 @@ def read_arrival(request: Request, limit: int) -> Arrival:
 
 def deliver(dispatcher: Dispatcher, door: Door, arrival: Arrival) -> Recorded:
     """Hand the delivery over and return once it is committed. Raises Refused."""
-    future = dispatcher.accept(door, arrival)
+    return committed(dispatcher.accept(door, arrival), door.source)
+
+
+def committed(future: Future[Recorded], road: str) -> Recorded:
+    """Return what became of a delivery, once it is committed. Raises Refused."""
     try:
         return future.result(timeout=COMMIT_SECONDS)
     except (StoreUnavailable, CommitUnknown, TimeoutError) as error:
-        logger.warning("delivery was not acknowledged", road=door.source, error=str(error))
+        logger.warning("delivery was not acknowledged", road=road, error=str(error))
         raise Refused(Cause.BUSY, str(error), retry_after=STORE_RETRY_SECONDS) from error
 
 

@@ -29,9 +29,11 @@ class BlockFile:
     keys: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_project(root: Path, *, name: str = "demo", files: Mapping[str, str] | None = None) -> Path:
-    """Make a project folder with further `files` (path -> text) and return it."""
-    write(root / "metadata.yaml", f"name: {name}\n")
+def write_project(
+    root: Path, *, name: str = "demo", files: Mapping[str, str] | None = None, **settings: Any
+) -> Path:
+    """Make a project folder with further `files` (path -> text) and `settings`, and return it."""
+    write(root / "metadata.yaml", json.dumps({"name": name, **settings}, indent=1))
     for path, text in (files or {}).items():
         write(root / path, textwrap.dedent(text))
     return root
