@@ -12,9 +12,13 @@ from sensors.base import Sensor
 # Name -> module and class: a sensor's SDK is loaded only where a trigger names that sensor.
 SENSORS: Mapping[str, str] = MappingProxyType(
     {
+        "bigquery": "sensors.bigquery:BigQuerySensor",
         "files": "sensors.files:FilesSensor",
         "gcs_object": "sensors.gcs:GcsObjectSensor",
+        "http": "sensors.http:HttpSensor",
         "pubsub_message": "sensors.pubsub:PubSubSensor",
+        "python": "sensors.python:PythonSensor",
+        "sql": "sensors.sql:SqlSensor",
     }
 )
 

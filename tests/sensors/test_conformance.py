@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -42,6 +42,7 @@ class Watch:
 
     def pages(self) -> Generator[Page, None, None]:
         """Tick. A page counts as committed when the next one is asked for."""
+        self.rig.settle()
         sensor = configure(self.sensor_name, self.rig.options)
         more_to_come = self.rig.put_so_far > len(self.known)
         context = TickContext(
@@ -69,10 +70,14 @@ class Watch:
 def watch_of(request: pytest.FixtureRequest, tmp_path: Path) -> Watch:
     rig = RIGS[request.param]
     server = request.getfixturevalue(rig.part) if rig.part else None
-    return Watch(request.param, rig(tmp_path, server))
+    return Watch(sensor_of(request.param), rig(tmp_path, server))
 
 
-@pytest.fixture(params=sorted(SENSORS))
+def sensor_of(use: str) -> str:
+    return use.partition(",")[0]
+
+
+@pytest.fixture(params=sorted(RIGS))
 def watch(request: pytest.FixtureRequest, tmp_path: Path) -> Watch:
     """Over every sensor."""
     return watch_of(request, tmp_path)
@@ -85,11 +90,11 @@ def standing(request: pytest.FixtureRequest, tmp_path: Path) -> Watch:
 
 
 def test_every_registered_sensor_has_a_rig() -> None:
-    assert set(RIGS) == set(SENSORS)
+    assert {sensor_of(use) for use in RIGS} == set(SENSORS)
 
 
 def test_streams_are_the_sensors_that_share() -> None:
-    assert {name for name, rig in RIGS.items() if rig.is_stream} == {
+    assert {sensor_of(use) for use, rig in RIGS.items() if rig.is_stream} == {
         name for name in SENSORS if find(name).shared
     }
 
@@ -238,6 +243,22 @@ def crash_after_the_first_page(watch: Watch) -> set[str]:
         found = watch.take(next(pages))  # the rest of the pages dies with the engine
     watch.rig.put("while_we_were_away", "1")
     return {event.key for event in (*found, *watch.tick())}
+
+
+@pytest.mark.parametrize("rule", [ExistingRule.TRIGGER, ExistingRule.SINCE])
+def test_page_that_is_taken_in_part_loses_nothing(standing: Watch, rule: ExistingRule) -> None:
+    now = datetime.now(UTC)
+    standing.existing = Existing(rule, now - AN_HOUR)
+    for number in range(5):
+        standing.rig.put(f"thing{number}", "1", now - AN_HOUR / 2)
+    with closing(standing.pages()) as pages:
+        page = next(pages)
+    found = standing.take(replace(page, events=page.events[:2], cursor=page.partly))
+
+    standing.rig.put("while_we_were_away", "1", now - AN_HOUR / 4)
+    found += standing.tick()
+
+    assert len({event.key for event in found}) == 6
 
 
 def test_nothing_there_is_no_event_and_no_error(watch: Watch) -> None:

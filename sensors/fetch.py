@@ -1,0 +1,203 @@
+"""Fetches one HTTP resource, within bounds of time and size, and from no address that is not meant.
+
+The address is resolved once, checked, and connected to: what the name means a moment later (DNS rebinding)
+changes nothing. Every redirect is a new address, checked again. No proxy of the environment is used.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
+
+from sensors.base import SensorError
+
+MOST_REDIRECTS = 5
+CHUNK_BYTES = 64 * 1024
+_REDIRECTS = (301, 302, 303, 307, 308)
+_PORTS = {"http": 80, "https": 443}
+# Addresses of the second form stand for IPv4 ones, which may be private.
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to fetch, and the bounds."""
+
+    url: str = field(repr=False)  # may hold a secret in its query
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    timeout_seconds: float = 30.0
+    max_bytes: int = 10_000_000
+    allow_private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    headers: Mapping[str, str]  # lower-case names
+    body: bytes
+
+
+def fetch(request: Request) -> Response:
+    """Return the answer, whatever its status, after redirects. Raises SensorError."""
+    deadline = time.monotonic() + request.timeout_seconds
+    for _ in range(MOST_REDIRECTS + 1):
+        target = _target(request.url)
+        try:
+            response = _ask(request, target, deadline)
+        except TimeoutError:
+            raise SensorError(
+                f"{shown(request.url)} did not answer within {request.timeout_seconds:g} s"
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise SensorError(
+                f"{shown(request.url)} cannot be fetched: {_told(error)}; the tick is tried again"
+            ) from error
+        location = response.headers.get("location")
+        if response.status not in _REDIRECTS or not location:
+            return response
+        request = _redirected(request, response.status, urljoin(request.url, location))
+    raise SensorError(f"{shown(request.url)} redirects more than {MOST_REDIRECTS} times")
+
+
+def shown(url: str) -> str:
+    """Return the address without what may be secret: its user, its query."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "…" if parts.query else "", ""))
+
+
+def refuse_private(address: Address, host: str) -> None:
+    """Raise SensorError for an address that is not of the public internet."""
+    inner = _inner(address)
+    if not inner.is_global or inner.is_multicast:
+        raise SensorError(
+            f"{host} is {address}, an address of a private network, this machine or its provider; "
+            "set `allow_private: true` in the trigger's options where this is meant"
+        )
+
+
+def _inner(address: Address) -> Address:
+    """Return the IPv4 address that an IPv6 one stands for, else the address itself."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    teredo = address.teredo
+    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None) or address
+
+
+def _target(url: str) -> SplitResult:
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise SensorError(f"{shown(url)} is no address of http:// or https://")
+    try:
+        parts.port  # noqa: B018 - raises for one that is no number
+    except ValueError:
+        raise SensorError(f"{shown(url)} has no valid port") from None
+    return parts
+
+
+def _ask(request: Request, target: SplitResult, deadline: float) -> Response:
+    connection = _Connection(target, _resolved(target, request), deadline)
+    try:
+        path = urlunsplit(("", "", target.path or "/", target.query, ""))
+        headers = {"User-Agent": "Millrace", "Accept-Encoding": "identity", **request.headers}
+        connection.request(request.method, path, body=request.body, headers=headers)
+        answer = connection.getresponse()
+        found = {name.lower(): value for name, value in answer.getheaders()}
+        return Response(answer.status, found, _body(answer, connection, request, deadline))
+    finally:
+        connection.close()
+
+
+def _resolved(target: SplitResult, request: Request) -> tuple[Address, int]:
+    """Resolve the host, once, and return the address to connect to. Raises SensorError."""
+    host = str(target.hostname)
+    port = target.port or _PORTS[target.scheme]
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise SensorError(
+            f"the host {host} cannot be found: {_told(error)}; the tick is tried again"
+        ) from error
+    addresses = [ipaddress.ip_address(str(item[4][0]).partition("%")[0]) for item in found]
+    if not request.allow_private:
+        for address in addresses:
+            refuse_private(address, host)
+    return addresses[0], port
+
+
+class _Connection(http.client.HTTPConnection):
+    """Connects to an address that was resolved before, and speaks to it as the host that it stands for."""
+
+    def __init__(self, target: SplitResult, address: tuple[Address, int], deadline: float) -> None:
+        super().__init__(str(target.hostname), target.port or _PORTS[target.scheme])
+        self.default_port = _PORTS[target.scheme]  # so that `Host` names no port where none is needed
+        self._is_tls = target.scheme == "https"
+        self._address = address
+        self._deadline = deadline
+
+    def connect(self) -> None:
+        address, port = self._address
+        self.sock = socket.create_connection((str(address), port), timeout=_left(self._deadline))
+        self.sock.settimeout(_left(self._deadline))
+        if self._is_tls:
+            context = ssl.create_default_context()
+            self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
+
+    def wait_no_longer(self, deadline: float) -> None:
+        if self.sock is not None:
+            self.sock.settimeout(_left(deadline))
+
+
+def _body(
+    answer: http.client.HTTPResponse, connection: _Connection, request: Request, deadline: float
+) -> bytes:
+    encoding = answer.getheader("Content-Encoding", "identity").lower()
+    if encoding not in ("", "identity"):
+        raise SensorError(f"{shown(request.url)} answers in the encoding {encoding}, which was not asked for")
+    parts: list[bytes] = []
+    size = 0
+    while chunk := answer.read1(CHUNK_BYTES):
+        parts.append(chunk)
+        size += len(chunk)
+        if size > request.max_bytes:
+            raise SensorError(
+                f"{shown(request.url)} answers with more than {request.max_bytes:,} bytes; "
+                "raise `max_bytes` in the trigger's options, or ask for less"
+            )
+        connection.wait_no_longer(deadline)
+    return b"".join(parts)
+
+
+def _redirected(request: Request, status: int, url: str) -> Request:
+    """Return the request for the new address. Headers, which may hold secrets, stay with the old host."""
+    before, after = urlsplit(request.url), urlsplit(url)
+    if before.scheme == "https" and after.scheme == "http":
+        raise SensorError(f"{shown(request.url)} redirects to {shown(url)}, which is not encrypted")
+    same = (before.scheme, before.netloc) == (after.scheme, after.netloc)
+    changed = replace(request, url=url, headers=request.headers if same else {})
+    if status in (301, 302, 303) and request.method not in ("GET", "HEAD"):
+        return replace(changed, method="GET", body=None)
+    return changed
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _told(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)
