@@ -18,7 +18,7 @@ from sensors.gcs_news import Kind, from_notification, object_event
 from tests.parts.gcs import GcsEmulator, News, running_gcs
 from tests.parts.pubsub import PROJECT, PubSubEmulator
 from tests.parts.waiting import wait_until
-from tests.sensors.refusing import refusing
+from tests.sensors.answering import FORBIDDEN, answering
 
 NOW = datetime.now(UTC)
 AN_HOUR = timedelta(hours=1)
@@ -332,7 +332,7 @@ def test_wrong_credentials_are_named_and_not_shown(
 
 
 def test_a_bucket_that_may_not_be_read_is_named_with_the_role_it_wants(tmp_path: Path) -> None:
-    with refusing() as endpoint:
+    with answering(403, FORBIDDEN) as endpoint:
         sensor = GcsObjectSensor.configure({"bucket": "lake", "endpoint": endpoint})
         context = TickContext(source="t", now=NOW, root=tmp_path)
 
