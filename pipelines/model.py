@@ -107,6 +107,7 @@ class TriggerType(StrEnum):
     SCHEDULE = "schedule"
     SENSOR = "sensor"
     EVENT = "event"
+    EXPECTATION = "expectation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,6 @@ class Trigger:
     line: int = 1
 
 
-@dataclass(frozen=True, slots=True)
 # The events that the end of a run makes; their source is `run:<pipeline>`.
 RUN_EVENTS = ("run.succeeded", "run.failed", "run.cancelled")
 
@@ -161,6 +161,7 @@ class CloudEvents:
     line: int = 1
 
 
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """A declared graph. `blocks` is in topological order, ties in the order of the file."""
 

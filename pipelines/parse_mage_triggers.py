@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipelines.cron_names import mage_cron_text
 from pipelines.model import Trigger, TriggerType
 from pipelines.parse_fields import Section, closest, listed, words
 from pipelines.parse_schedule import check_cron, check_time
@@ -17,13 +18,6 @@ _KNOWN_KEYS = words(
 )
 # Runs happen in Mage's production environment; triggers for others stay asleep.
 _ENVIRONMENT = "prod"
-_INTERVALS = {
-    "@hourly": "0 * * * *",
-    "@daily": "0 0 * * *",
-    "@weekly": "0 0 * * 1",  # Mage's week begins on Monday, cron's @weekly on Sunday
-    "@monthly": "0 0 1 * *",
-}
-_LATER_INTERVALS = ("@once", "@always_on")
 # Settings that change nothing here yet, and what happens in their stead.
 _LATER_SETTINGS = {
     "allow_blocks_to_fail": "a failed block fails the run",
@@ -58,21 +52,15 @@ def read_mage_trigger(pipeline: str, name: str, section: Section) -> Trigger | N
 
 def _schedule(pipeline: str, name: str, section: Section, *, enabled: bool) -> Trigger | None:
     interval = section.text("schedule_interval")
-    if interval in _LATER_INTERVALS:
-        section.warning(
-            "schedule_interval",
-            f"{interval} is not run; start it by `millrace run`, or write `type: schedule`, `every: 1m`",
-        )
-        return None
     if not interval:
         section.error(
             "schedule_interval", "a time trigger needs a `schedule_interval`, such as '0 5 * * *' or @daily"
         )
         return None
-    if interval not in _INTERVALS:
-        check_cron(section, "schedule_interval")
+    cron = mage_cron_text(interval)
+    check_cron(section, "schedule_interval", cron)
     spec = {
-        "cron": _INTERVALS.get(interval, interval),
+        "cron": cron,
         "timezone": "UTC",
         "catch_up": "latest",
         "start": check_time(section, "start_time"),

@@ -9,12 +9,13 @@ from typing import Any
 from pipelines.model import RUN_EVENTS, Trigger, TriggerType
 from pipelines.parse_blocks import Sources
 from pipelines.parse_body_schema import read_body_schema
+from pipelines.parse_expectations import EXPECTATION_KEYS, check_expectation
 from pipelines.parse_fields import Findings, Section, closest, listed, read_document, words
 from pipelines.parse_inputs import check_reserved
 from pipelines.parse_limits import check_limits
 from pipelines.parse_mage_triggers import read_mage_trigger
 from pipelines.parse_retention import read_retention
-from pipelines.parse_schedule import check_every, check_schedule, check_span, check_time
+from pipelines.parse_schedule import check_every, check_schedule, check_span, check_time, schedule_times
 from pipelines.parse_templates import TRIGGER_NAMES, check_mapping, check_single, check_template
 from pipelines.parse_verify import read_verify
 from pipelines.templating import is_template
@@ -29,16 +30,17 @@ _COMMON_KEYS = words(
 _KEYS: Mapping[TriggerType, frozenset[str]] = {
     TriggerType.WEBHOOK: words(
         """
-    path verify allow required_headers key format schema max_body rate queue_limit body_key
+    path verify allow required_headers key format schema max_body rate queue_limit body_key subscription
     """
     ),
-    TriggerType.SCHEDULE: frozenset(["cron", "every", "timezone", "catch_up", "start"]),
+    TriggerType.SCHEDULE: frozenset(["cron", "every", "timezone", "catch_up", "start", "end"]),
     TriggerType.SENSOR: words(
         """
     sensor options every existing timezone timeout max_events
     """
     ),
     TriggerType.EVENT: frozenset(("event", "source")),
+    TriggerType.EXPECTATION: EXPECTATION_KEYS,
 }
 _SENSORS = words(
     """
@@ -175,8 +177,7 @@ def _check_webhook(section: Section, name: str) -> dict[str, Any]:
 
 def _check_schedule_keys(section: Section, name: str) -> dict[str, Any]:
     check_schedule(section)
-    start = check_time(section, "start")
-    return {"start": start} if start is not None else {}
+    return schedule_times(section)
 
 
 def _check_sensor(section: Section, name: str) -> dict[str, Any]:
@@ -206,7 +207,8 @@ def _existing(section: Section) -> Any:
 
 
 def _check_event(section: Section, name: str) -> dict[str, Any]:
-    if not section.text("event"):
+    event, source = section.text("event"), section.text("source")
+    if not event:
         section.error("event", "it has no `event`; name the type of event that starts the pipeline")
     elif event.startswith("run.") and event not in RUN_EVENTS:
         section.warning(
@@ -226,4 +228,5 @@ _CHECKS: Mapping[TriggerType, Callable[[Section, str], dict[str, Any]]] = {
     TriggerType.SCHEDULE: _check_schedule_keys,
     TriggerType.SENSOR: _check_sensor,
     TriggerType.EVENT: _check_event,
+    TriggerType.EXPECTATION: check_expectation,
 }

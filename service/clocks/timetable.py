@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from apscheduler.triggers.base import BaseTrigger
 from cronsim import CronSim, CronSimError
 
+from pipelines.cron_names import ALWAYS_ON, ONCE, cron_text
 from pipelines.errors import MillraceError
 from service.clocks.cron import EPOCH, CronSeries, WallClock
 
@@ -93,6 +94,35 @@ class NotBefore(Timetable):
         return self.timetable.after(max(moment, self.start - timedelta(microseconds=1)))
 
 
+@dataclass(frozen=True, slots=True)
+class NotAfter(Timetable):
+    """Another timetable, up to and including a moment."""
+
+    timetable: Timetable
+    end: datetime
+
+    def after(self, moment: datetime) -> Iterator[datetime]:
+        return takewhile(lambda due: due <= self.end, self.timetable.after(moment))
+
+
+@dataclass(frozen=True, slots=True)
+class Once(Timetable):
+    """One moment for ever: the first sight of the trigger, or its `start`."""
+
+    start: datetime | None = None
+
+    def after(self, moment: datetime) -> Iterator[datetime]:
+        if self.start is not None and self.start > moment:
+            yield self.start
+
+
+@dataclass(frozen=True, slots=True)
+class AlwaysOn(Every):
+    """Mage's `@always_on`: every second at which no run of the trigger is open."""
+
+    step: timedelta = timedelta(seconds=1)
+
+
 class TimetableTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
     """A timetable as APScheduler wants it."""
 
@@ -108,9 +138,22 @@ class TimetableTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has 
 
 def timetable_of(spec: Mapping[str, Any], *, every: str | None = None) -> Timetable:
     """Build the timetable a trigger's keys describe; `every` is the default. Raises TimetableError."""
-    timetable = _cron(spec) if spec.get("cron") is not None else _every(spec.get("every", every))
-    start = spec.get("start")
-    return timetable if start is None else NotBefore(timetable, _moment(start))
+    start, end = (None if spec.get(key) is None else _moment(spec[key], key) for key in ("start", "end"))
+    if spec.get("cron") == ONCE:
+        return Once(start)
+    timetable = _stepping(spec, every)
+    if start is not None:
+        timetable = NotBefore(timetable, start)
+    return timetable if end is None else NotAfter(timetable, end)
+
+
+def zone_of(spec: Mapping[str, Any]) -> ZoneInfo:
+    """Return the zone a trigger's times are meant in. Raises TimetableError."""
+    name = str(spec.get("timezone") or "UTC")
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise TimetableError(f"there is no time zone {name!r}; use a name such as Europe/Berlin") from None
 
 
 def duration(value: object) -> timedelta:
@@ -125,13 +168,15 @@ def duration(value: object) -> timedelta:
         raise TimetableError(f"{value!r} is no span of time; write it like 30s, 15m, 1h or 1d") from None
 
 
+def _stepping(spec: Mapping[str, Any], every: str | None) -> Timetable:
+    if spec.get("cron") == ALWAYS_ON:
+        return AlwaysOn()
+    return _cron(spec) if spec.get("cron") is not None else _every(spec.get("every", every))
+
+
 def _cron(spec: Mapping[str, Any]) -> Cron:
-    expression = str(spec["cron"])
-    name = str(spec.get("timezone") or "UTC")
-    try:
-        zone = ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise TimetableError(f"there is no time zone {name!r}; use a name such as Europe/Berlin") from None
+    expression = cron_text(str(spec["cron"]))
+    zone = zone_of(spec)
     try:
         CronSim(expression, EPOCH)
     except CronSimError as error:
@@ -148,9 +193,9 @@ def _every(value: object) -> Every:
     return Every(step)
 
 
-def _moment(value: object) -> datetime:
+def _moment(value: object, key: str) -> datetime:
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     except ValueError:
-        raise TimetableError(f"`start` is {value!r}, which is no time; write 2024-01-31T00:00:00Z") from None
+        raise TimetableError(f"`{key}` is {value!r}, which is no time; write 2024-01-31T00:00:00Z") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
