@@ -66,9 +66,10 @@ def build_door(compiled: CompiledTrigger, *, token_of: TokenOf, max_body_bytes: 
         return Door(compiled, address, None, max_body_bytes, fault=compiled.fault)
     spec = compiled.trigger.spec
     try:
+        check_path(spec)
         return Door(
             compiled,
-            _checked(address, compiled),
+            address,
             guarded(_scheme(compiled, token_of), spec),
             max_body_bytes=_count(spec, "max_body") or max_body_bytes,
             form=read_format(spec.get("format")),
@@ -76,7 +77,7 @@ def build_door(compiled: CompiledTrigger, *, token_of: TokenOf, max_body_bytes: 
                 read_rate(str(spec["rate"])) if spec.get("rate") else None, _count(spec, "queue_limit")
             ),
             is_keyed_by_body=spec.get("body_key") is True,
-            is_push=_is_push(compiled),
+            is_push=is_push(spec),
         )
     except (SchemeError, RateError, DoorError) as error:
         fault = f"webhook {compiled.name!r} of {compiled.pipeline.name!r} cannot work: {error}"
@@ -103,20 +104,27 @@ def _scheme(compiled: CompiledTrigger, token_of: TokenOf) -> Scheme:
 
 
 def _address(compiled: CompiledTrigger) -> str:
-    prefix = PUSH_PREFIX if _is_push(compiled) else ADDRESS_PREFIX
+    prefix = PUSH_PREFIX if is_push(compiled.trigger.spec) else ADDRESS_PREFIX
     given = compiled.trigger.spec.get("path")
     return str(given) if given else f"{prefix}{compiled.pipeline.name}/{compiled.name}"
 
 
-def _is_push(compiled: CompiledTrigger) -> bool:
-    return compiled.trigger.spec.get("format") == PUSH_FORMAT
+def is_push(spec: Mapping[str, Any]) -> bool:
+    """Tell whether a webhook trigger takes what Pub/Sub pushes."""
+    return spec.get("format") == PUSH_FORMAT
 
 
-def _checked(address: str, compiled: CompiledTrigger) -> str:
-    prefix = PUSH_PREFIX if _is_push(compiled) else ADDRESS_PREFIX
-    if not address.startswith(prefix) or address == prefix:
-        raise DoorError(f"`path` must be below {prefix}, not {address!r}")
-    return address
+def check_path(spec: Mapping[str, Any]) -> None:
+    """Raises DoorError for a `path` that the trigger may not have."""
+    path = spec.get("path")
+    if path is None:
+        return
+    if is_push(spec):
+        raise DoorError(
+            f"`path` is not for `format: {PUSH_FORMAT}`; it is at {PUSH_PREFIX}<pipeline>/<trigger>"
+        )
+    if not str(path).startswith(ADDRESS_PREFIX) or path == ADDRESS_PREFIX:
+        raise DoorError(f"`path` must be below {ADDRESS_PREFIX}, not {path!r}")
 
 
 def read_format(value: Any) -> Format:

@@ -10,7 +10,7 @@ from pipelines.project import Project
 from pipelines.templating import holds_template, is_template
 from service.intake.admission import RateError, read_rate
 from service.intake.body_schemas import BodySchema, BodySchemaError
-from service.intake.doors import DoorError, read_format
+from service.intake.doors import DoorError, check_path, read_format
 from service.intake.verify.base import SchemeError
 from service.intake.verify.guarded import guarded
 from service.intake.verify.registry import build_scheme
@@ -38,6 +38,7 @@ def _faults(trigger: Trigger) -> Iterator[str]:
     if rate is not None:
         yield from _fault(lambda: read_rate(str(rate)))
     yield from _fault(lambda: read_format(trigger.spec.get("format")))
+    yield from _fault(lambda: check_path(trigger.spec))
     yield from _fault(lambda: guarded(Unsigned(), trigger.spec))
     schema = trigger.spec.get("schema")
     if schema is not None:
