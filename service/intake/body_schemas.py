@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any, Self
 
 from jsonschema.exceptions import SchemaError, ValidationError
-from jsonschema.validators import validator_for
+from jsonschema.validators import extend, validator_for
 from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import specification_with
@@ -17,6 +19,7 @@ from pipelines.errors import MillraceError
 
 _LATEST = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_MAX_STEPS = 200_000  # a keyword held against a value is one; a second or two at most
 _MAX_MISFITS = 3  # told of one body
 _MAX_CHARACTERS = 300  # of each
 
@@ -25,11 +28,33 @@ class BodySchemaError(MillraceError):
     """A `schema` that cannot be used. One sentence."""
 
 
+class _TooMuchWork(Exception):
+    """A body leads a schema into more steps than any honest one."""
+
+
+@dataclass
+class _Steps:
+    """Counts what one body costs."""
+
+    left: int
+
+    def take(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise _TooMuchWork("it takes too many steps")
+
+
+_STEPS: ContextVar[_Steps] = ContextVar("steps")  # of the body that this thread checks
+
+Check = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
+
+
 @dataclass(frozen=True, slots=True)
 class BodySchema:
     """A schema that leads nowhere outside of itself: checking a body fetches nothing."""
 
     validator: Any = field(repr=False)  # jsonschema has no types
+    max_steps: int = _MAX_STEPS
 
     @classmethod
     def compile(cls, schema: Mapping[str, Any]) -> Self:
@@ -50,18 +75,52 @@ class BodySchema:
                 f"`schema` refers to {lost[:200]!r}, which is not in it; other documents are never fetched, "
                 "so put the definition under $defs"
             )
-        return cls(kind(schema, registry=Registry()))
+        return cls(_bounded(kind)(schema, registry=Registry()))
 
     def misfit(self, data: Any) -> str | None:
         """Return where and why `data` does not fit, None when it does."""
+        started = _STEPS.set(_Steps(self.max_steps))
         try:
             found = list(islice(self.validator.iter_errors(data), _MAX_MISFITS))
         except Exception as error:  # whatever a strange body makes the library raise: it is no acceptance
             why = "it leads too deep" if isinstance(error, RecursionError) else str(error)[:_MAX_CHARACTERS]
             return f"the body cannot be held against the trigger's `schema`: {why}"
+        finally:
+            _STEPS.reset(started)
         if not found:
             return None
         return f"the body does not fit the trigger's `schema`: {'; '.join(map(_sentence, found))}"
+
+
+def _bounded(kind: Any) -> Any:
+    """Return the validator with every keyword counted: branches that refer back cost twice at each level."""
+    checks = {**kind.VALIDATORS, "uniqueItems": _unique_items}
+    return extend(kind, {name: partial(_counted, check) for name, check in checks.items()})
+
+
+def _counted(
+    check: Check, validator: Any, wanted: Any, data: Any, schema: Any
+) -> Iterator[ValidationError] | None:
+    _STEPS.get().take()
+    return check(validator, wanted, data, schema)
+
+
+def _unique_items(validator: Any, wanted: Any, data: Any, schema: Any) -> Iterator[ValidationError]:
+    # The library compares each item with each: four thousand objects take it a quarter of a minute.
+    if wanted and isinstance(data, list) and len({_identity(item) for item in data}) < len(data):
+        yield ValidationError("it has items that are the same")
+
+
+def _identity(value: Any) -> Hashable:
+    """Return what two values share exactly when JSON Schema calls them equal: 1 is 1.0, and not true."""
+    match value:
+        case dict():
+            return "object", frozenset((name, _identity(item)) for name, item in value.items())
+        case list():
+            return "array", tuple(_identity(item) for item in value)
+        case bool():
+            return "boolean", value
+    return "value", value
 
 
 def _sentence(error: SchemaError | ValidationError) -> str:

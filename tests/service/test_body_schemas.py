@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,39 @@ def test_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_schema_that_fails_on_a_body_accepts_nothing(schema: dict[str, Any]) -> None:
     assert "cannot be held against" in str(BodySchema.compile(schema).misfit(10**400))
+
+
+def test_work_has_a_bound() -> None:
+    twice = {"anyOf": [{"items": {"$ref": "#"}, "minItems": 1}, {"items": {"$ref": "#"}, "minItems": 1}]}
+    deep: Any = []
+    for _ in range(60):
+        deep = [deep]
+
+    schema = replace(BodySchema.compile(twice), max_steps=1000)
+    assert "it takes too many steps" in str(schema.misfit(deep))
+    assert BodySchema.compile({"items": {"type": "integer"}}).misfit(list(range(20_000))) is None
+
+
+def test_many_items_are_told_apart_quickly() -> None:
+    schema = BodySchema.compile({"uniqueItems": True})
+    items: list[Any] = [{"a": [number]} for number in range(5_000)]
+
+    assert schema.misfit(items) is None
+    assert "items that are the same" in str(schema.misfit([*items, {"a": [7.0]}]))
+
+
+@pytest.mark.parametrize(
+    ("items", "fits"),
+    [
+        ([1, True, "1", None, False, 0], True),
+        ([1, 1.0], False),
+        ([[], {}], True),
+        ([[1], [True]], True),
+        ([{"a": 1, "b": 2}, {"b": 2, "a": 1}], False),
+    ],
+)
+def test_items_are_equal_as_json_schema_says(items: list[Any], fits: bool) -> None:
+    assert (BodySchema.compile({"uniqueItems": True}).misfit(items) is None) is fits
 
 
 def test_a_property_may_be_called_like_a_reference() -> None:
