@@ -37,6 +37,7 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
     timeout_seconds: float = 30.0
     max_bytes: int = 10_000_000
+    most_redirects: int = MOST_REDIRECTS  # with none, the answer that redirects is returned
     allow_private: bool = False
 
 
@@ -50,7 +51,8 @@ class Response:
 def fetch(request: Request) -> Response:
     """Return the answer, whatever its status, after redirects. Raises SensorError."""
     deadline = time.monotonic() + request.timeout_seconds
-    for _ in range(MOST_REDIRECTS + 1):
+    most = request.most_redirects
+    for _ in range(most + 1):
         target = _target(request.url)
         try:
             response = _ask(request, target, deadline)
@@ -63,10 +65,10 @@ def fetch(request: Request) -> Response:
                 f"{shown(request.url)} cannot be fetched: {_told(error)}; the tick is tried again"
             ) from error
         location = response.headers.get("location")
-        if response.status not in _REDIRECTS or not location:
+        if response.status not in _REDIRECTS or not location or not most:
             return response
         request = _redirected(request, response.status, urljoin(request.url, location))
-    raise SensorError(f"{shown(request.url)} redirects more than {MOST_REDIRECTS} times")
+    raise SensorError(f"{shown(request.url)} redirects more than {most} times")
 
 
 def shown(url: str) -> str:

@@ -21,7 +21,7 @@ from service.intake.doors import Door, token_digest
 from service.intake.refusals import Cause, Refused, check_authentic
 from service.intake.verify.base import Signed
 from service.matching.catalog import Catalog
-from service.matching.decisions import Circumstances, Interval, decide
+from service.matching.decisions import MAX_HOPS, Circumstances, Interval, decide
 from service.matching.listeners import Listeners
 from service.matching.planning import Arrival, Moment, event_of, plan_baseline, plan_delivery, plan_event
 from service.matching.rendering import Rendering
@@ -65,6 +65,7 @@ class Dispatcher:
     ) -> None:
         self._database = database
         self._projects = projects
+        max_hops: int = MAX_HOPS,
         self._clock = clock
         self._wakeups = wakeups
         self._admission = Admission()
@@ -72,6 +73,7 @@ class Dispatcher:
         self._states = TriggerStates(database, limited=self._limited)
         self._catalog = Catalog(
             projects,
+        self._max_hops = max_hops
             rendering=Rendering(environ, secrets),
             token_of=lambda compiled: self._states.token_of(compiled.state_key),
             max_body_bytes=max_body_bytes,
@@ -135,7 +137,7 @@ class Dispatcher:
                     door,
                     arrival,
                     listeners,
-                    Moment(now, states.paused, states.watching, kept=self._kept),
+                    Moment(now, states.paused, states.watching, kept=self._kept, max_hops=self._max_hops),
                 )
             )
         except Refused as no:
@@ -215,6 +217,10 @@ class Dispatcher:
     def plan_baseline(
         self, project: str, event: Event, compiled: CompiledTrigger, *, road: str | None = None
     ) -> NewEvent:
+    def awaits(self, project: str, kind: str, source: str | None = None) -> bool:
+        """Tell whether a trigger waits for events of this type; from this source, where one is named."""
+        return bool(self._listeners(project).hearing(kind, source))
+
     def is_awaited(self, project: str, kind: str, source: str) -> bool:
         """Tell whether a trigger waits for events of this type and source."""
         return bool(self._listeners(project).hearing(kind, source))
@@ -251,7 +257,7 @@ class Dispatcher:
         now = self._clock()
 
         def decided(stored: StoredEvent) -> NewMatch:
-            return decide(compiled, event_of(stored), Circumstances(stored.id, now))
+            return decide(compiled, event_of(stored), Circumstances(stored.id, now, max_hops=self._max_hops))
 
         released = 0
         while page := self._database.write(
@@ -291,7 +297,7 @@ class Dispatcher:
         self._check_rate(door, door.compiled.project)
     def _moment(self, interval: Interval | None = None) -> Moment:
         states = self._states.current()
-        return Moment(self._clock(), states.paused, states.watching, interval, self._kept)
+        return Moment(self._clock(), states.paused, states.watching, interval, self._kept, self._max_hops)
 
     def _listeners(self, project: str) -> Listeners:
         return self._catalog.current().listeners.get(project, NO_LISTENERS)

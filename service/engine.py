@@ -16,6 +16,8 @@ from service.alarm import Alarm
 from service.clocks.scheduler import Scheduler
 from service.errors import StoreError
 from service.maintenance import Maintenance
+from service.outgoing.announcer import Announcer
+from service.outgoing.sender import Sender
 from service.projects import ProjectsWatch
 from service.running.worker import Worker
 from service.runtime import Runtime, build_dispatcher, build_runtime
@@ -41,12 +43,14 @@ class Engine:
         self._worker = Worker(runtime, self.id)
         self._watcher = Watcher(runtime, self._dispatcher, engine_id=self.id)
         self._scheduler = Scheduler(runtime, self._dispatcher, self._watcher)
+        self._announcer = Announcer(runtime, self._dispatcher)
+        self._sender = Sender(runtime)
         self._maintenance = Maintenance(runtime)
         self._heart = Heart(runtime, self.id)
         self._watch = ProjectsWatch(
             runtime.projects,
             every_seconds=runtime.settings.refresh_seconds,
-            on_change=(self._scheduler.reconcile,),
+            on_change=(self._scheduler.reconcile, self._announcer.look_again),
         )
 
     def start(self) -> None:
@@ -55,6 +59,8 @@ class Engine:
         self._worker.start()
         self._watcher.start()
         self._scheduler.start()
+        self._announcer.start()
+        self._sender.start()
         self._maintenance.start()
         self._watch.start()
         self._heart.start()  # last: it says that this engine works
@@ -68,6 +74,8 @@ class Engine:
         self._watcher.close()
         self._maintenance.stop()
         self._worker.stop()
+        self._announcer.stop()  # what the worker ended last is announced as well
+        self._sender.stop()
         self._dispatcher.stop()
         self._heart.stop()
         self._runtime.close()

@@ -88,6 +88,7 @@ def build_dispatcher(runtime: Runtime) -> Dispatcher:
         secrets=runtime.secrets,
         max_body_bytes=runtime.settings.max_body_bytes,
         refused_limit=runtime.settings.refused_limit,
+        max_hops=runtime.settings.max_hops,
         kept=Lifetime(
             timedelta(days=runtime.settings.payload_days), timedelta(days=runtime.settings.event_days)
         ),

@@ -134,6 +134,11 @@ class Settings(BaseSettings):
     refresh_seconds: float = Field(
         default=1, gt=0, description="How often the files of the projects are looked at for changes."
     )
+    max_hops: int = Field(
+        default=10,
+        ge=0,
+        description="Runs that may start one another in a chain of events; a longer chain is stopped.",
+    )
     drain_seconds: float = Field(
         default=10, ge=0, description="How long running blocks and requests may take to end at a stop."
     )

@@ -13,6 +13,8 @@ from service.matching.triggers import CompiledTrigger
 from service.store.ids import new_id
 from service.store.values import OUTCOME_ORDER, NewMatch, NewRun, Outcome
 
+MAX_HOPS = 10  # runs that may lead to an event, one after the other, for it to start one more
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -30,6 +32,7 @@ class Circumstances:
     now: datetime
     is_paused: bool = False
     interval: Interval | None = None
+    max_hops: int = MAX_HOPS
 
 
 def decide(compiled: CompiledTrigger, event: Event, circumstances: Circumstances) -> NewMatch:
@@ -46,6 +49,8 @@ def decide(compiled: CompiledTrigger, event: Event, circumstances: Circumstances
     try:
         if not compiled.matches(event, circumstances.event_id):
             return _ended(compiled, Outcome.FILTERED, "the filter is false")
+        if event.hops > circumstances.max_hops:
+            return _ended(compiled, Outcome.SKIPPED, _too_far(event, circumstances))
         run = _run(compiled, event, circumstances)
     except (TemplateError, MappingError, InputError) as error:
         return _ended(compiled, Outcome.MAPPING_FAILED, str(error))
@@ -76,6 +81,13 @@ def _run(compiled: CompiledTrigger, event: Event, circumstances: Circumstances) 
         limits=compiled.limits,
         timezone=compiled.timezone,
         hops=event.hops,
+    )
+
+
+def _too_far(event: Event, circumstances: Circumstances) -> str:
+    return (
+        f"{event.hops} runs led to it one after the other, over the limit of {circumstances.max_hops}: "
+        "if they do not go in a circle, raise MILLRACE_MAX_HOPS"
     )
 
 

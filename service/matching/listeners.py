@@ -48,9 +48,10 @@ class Listeners:
         others += [one for one in covering if not is_listed or one.state_key in seen]
         return [*own, *(one for one in others if one.state_key not in taken)]
 
-    def hearing(self, kind: str, source: str) -> list[CompiledTrigger]:
-        """Return the triggers that wait for events of this type and source."""
-        return [compiled for compiled in self.by_type.get(kind, ()) if _is_from(compiled, source)]
+    def hearing(self, kind: str, source: str | None = None) -> list[CompiledTrigger]:
+        """Return the triggers that wait for events of this type; from this source, where one is named."""
+        waiting = self.by_type.get(kind, ())
+        return [compiled for compiled in waiting if source is None or _is_from(compiled, source)]
 
 
 def _sharing(compiled: CompiledTrigger) -> Sensor[Any] | None:

@@ -15,7 +15,7 @@ from sensors.payloads import Payload, read_payload
 from service.intake.doors import Door
 from service.intake.pubsub_push import pushed_event
 from service.intake.redaction import redacted
-from service.matching.decisions import Circumstances, Interval, decide, outcome_of
+from service.matching.decisions import MAX_HOPS, Circumstances, Interval, decide, outcome_of
 from service.matching.listeners import Listeners
 from service.matching.mapping import MappingError, plain
 from service.matching.retention import NO_ENDS, Ends, Lifetime, ends_of
@@ -46,6 +46,7 @@ class Moment:
     watching: frozenset[StateKey] = frozenset()  # triggers whose sensors have had their first sight
     interval: Interval | None = None
     kept: Lifetime = field(default_factory=Lifetime)  # by the service, where triggers do not say
+    max_hops: int = MAX_HOPS
 
     def is_paused(self, compiled: CompiledTrigger) -> bool:
         return compiled.is_paused_by_file or compiled.state_key in self.paused
@@ -125,7 +126,9 @@ def _received(door: Door, arrival: Arrival, moment: Moment) -> tuple[Event, str 
 
 
 def _decide(compiled: CompiledTrigger, event: Event, event_id: str, moment: Moment) -> NewMatch:
-    circumstances = Circumstances(event_id, moment.now, moment.is_paused(compiled), moment.interval)
+    circumstances = Circumstances(
+        event_id, moment.now, moment.is_paused(compiled), moment.interval, moment.max_hops
+    )
     return decide(compiled, event, circumstances)
 
 

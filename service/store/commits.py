@@ -22,6 +22,8 @@ class Commit(StrEnum):
     SENSOR = "sensor"  # claim, page and end of a sensor's tick
     TRIGGER = "trigger"  # first sight, pause, resume
     ENGINE = "engine"  # a heartbeat
+    ANNOUNCE = "announce"  # events of ends of runs, and what is sent of them
+    SEND = "send"  # claim and result of a try to send an event
     PRUNE = "prune"
     FORGET = "forget"
 

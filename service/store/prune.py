@@ -18,6 +18,7 @@ from service.store.tables import (
     events,
     limits,
     matches,
+    outgoing,
     pins,
     run_limits,
     run_logs,
@@ -100,6 +101,15 @@ _OLD_DELIVERIES = (
     select(deliveries.c.id).where(deliveries.c.at < _BEFORE).order_by(deliveries.c.id).limit(_MOST)
 )
 _DELETE_DELIVERIES = delete(deliveries).where(deliveries.c.id.in_(_IDS))
+
+# What is still to be sent stays, however old it is.
+_OLD_OUTGOING = (
+    select(outgoing.c.id)
+    .where(outgoing.c.created_at < _BEFORE, outgoing.c.next_at.is_(None))
+    .order_by(outgoing.c.created_at)
+    .limit(_MOST)
+)
+_DELETE_OUTGOING = delete(outgoing).where(outgoing.c.id.in_(_IDS))
 
 _OLD_LINES = (
     select(run_logs.c.run_id, run_logs.c.seq)
@@ -226,6 +236,7 @@ def prune(tx: Transaction, retention: Retention, *, set_aside: SetAside, batch: 
         + _prune_events(tx, old.rows(_OLD_EVENTS, retention.events))
         + _prune_events(tx, old.rows(_ENDED_EVENTS, timedelta()))
         + _delete(tx, old.ids(_OLD_DELIVERIES, retention.deliveries), _DELETE_DELIVERIES)
+        + _delete(tx, old.ids(_OLD_OUTGOING, retention.deliveries), _DELETE_OUTGOING)
         + _prune_logs(tx, old.rows(_OLD_LOGS, retention.logs))
         + _delete(tx, old.ids(_OLD_RUNS, retention.runs), *_DELETE_RUNS)
         + _delete(tx, old.ids(_OLD_SENSOR_TICKS, retention.deliveries), _DELETE_SENSOR_TICKS)

@@ -52,6 +52,7 @@ _QUEUE_AGAIN = (
         error=None,
         started_at=None,
         finished_at=None,
+        announced=False,
     )
 )
 _RESET_BLOCKS = (

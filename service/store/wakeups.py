@@ -1,6 +1,7 @@
 """Tells processes at once what they would else find by polling. A wake-up may get lost, or come for nothing.
 
-Topics: "queued" (a run can be claimed), "run:<id>" (it became final or waits), "cancel:<id>", "triggers".
+Topics: "queued" (a run can be claimed), "run:<id>" (it became final or waits), "cancel:<id>", "triggers",
+"outgoing" (events are to be sent).
 """
 
 from __future__ import annotations
