@@ -11,6 +11,7 @@ from pipelines.errors import MillraceError
 from sensors.event import Event
 from service.matching.triggers import CompiledTrigger
 
+OF_A_CLOCK = ("schedule.tick", "expectation.missed")  # their time is the due moment itself
 _MAX_UNIX_SECONDS = 253_402_300_799  # the last second of the year 9999
 
 
@@ -33,10 +34,10 @@ def variables_of(compiled: CompiledTrigger, event: Event, value: Mapping[str, An
 def execution_date_of(
     compiled: CompiledTrigger, event: Event, value: Mapping[str, Any], now: datetime
 ) -> datetime:
-    """Return the date of the trigger's template, else of a webhook's body, else of the tick, else `now`."""
+    """Return the date of the trigger's template, else of the tick, else of a webhook's body, else `now`."""
     if compiled.execution_date is not None:
         return _moment(compiled.execution_date.evaluate(event=value))
-    if event.type == "schedule.tick":
+    if event.type in OF_A_CLOCK:
         return event.time
     given = _of_body(compiled, event, "execution_date")
     return now if given is None else _moment(given)

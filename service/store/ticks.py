@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
+from service.store.bulk import BulkInsert
+from service.store.columns import to_micros
 from service.store.database import Transaction
-from service.store.statements import insert_if_absent
-from service.store.tables import ticks
+from service.store.tables import matches, runs, ticks, triggers
+from service.store.triggers import TriggerId
+from service.store.values import Outcome, RunState
 
-_INSERT = insert_if_absent(ticks, ticks.c.tick_at)
+_insert = BulkInsert(ticks, tail='ON CONFLICT DO NOTHING RETURNING project, pipeline, "trigger", tick_at')
+_LAST = (
+    select(func.max(ticks.c.tick_at))
+    .where(
+        ticks.c.project == triggers.c.project,
+        ticks.c.pipeline == triggers.c.pipeline,
+        ticks.c.trigger == triggers.c.name,
+    )
+    .scalar_subquery()
+)
+_STANDINGS = select(
+    triggers.c.project, triggers.c.pipeline, triggers.c.name, triggers.c.created_at, _LAST
+).where(
+    triggers.c.project.in_(bindparam("projects", expanding=True)),
+    triggers.c.name.in_(bindparam("names", expanding=True)),
+)
+_THIS = (
+    (ticks.c.project == bindparam("in_project"))
+    & (ticks.c.pipeline == bindparam("in_pipeline"))
+    & (ticks.c.trigger == bindparam("named"))
+    & (ticks.c.tick_at == bindparam("at"))
+)
+_TAKE_BACK = delete(ticks).where(_THIS)
+_BECAME = (
+    select(matches.c.outcome, runs.c.state)
+    .select_from(matches.outerjoin(runs, runs.c.id == matches.c.run_id))
+    .where(
+        matches.c.event_id == bindparam("event_id"),
+        matches.c.pipeline == bindparam("in_pipeline"),
+        matches.c.trigger == bindparam("named"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +64,54 @@ class Tick:
     run_id: str | None = None
 
 
-def record_tick(tx: Transaction, tick: Tick) -> bool:
-    """Record a tick; False when somebody was first, and nothing of it may be done again.
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a schedule stands: when any engine first saw it, and its latest recorded moment."""
 
-    Call it before anything else that belongs to the tick, in the same transaction: on Postgres it waits for
-    another engine that is at the same tick.
+    first_seen: datetime
+    last_tick: datetime | None
+
+
+def record_ticks(tx: Transaction, new: Sequence[Tick]) -> list[bool]:
+    """Record ticks; False in the place of one that somebody was first at: nothing of it may be done again.
+
+    Call it before anything else that belongs to the ticks, in the same transaction: on Postgres it waits for
+    another engine that is at the same ones. Ticks must come in the order of their names and moments.
     """
-    row = {
-        "project": tick.project,
-        "pipeline": tick.pipeline,
-        "trigger": tick.trigger,
-        "tick_at": tick.tick_at,
-        "outcome": tick.outcome,
-        "reason": tick.reason,
-        "event_id": tick.event_id,
-        "run_id": tick.run_id,
-        "recorded_at": tx.now,
+    rows = [{**_row(tick), "recorded_at": tx.now} for tick in new]
+    made = {tuple(row) for row in _insert(tx.connection, rows)}
+    return [(tick.project, tick.pipeline, tick.trigger, to_micros(tick.tick_at)) in made for tick in new]
+
+
+def record_tick(tx: Transaction, tick: Tick) -> bool:
+    """Record one tick; False when somebody was first."""
+    return record_ticks(tx, [tick])[0]
+
+
+def take_back(tx: Transaction, tick: Tick) -> None:
+    """Undo the record of a tick in its own transaction: its event turned out to be another engine's."""
+    names = _names(tick.project, tick.pipeline, tick.trigger)
+    tx.connection.execute(_TAKE_BACK, {**names, "at": tick.tick_at})
+
+
+def standings(connection: Connection, wanted: Collection[TriggerId]) -> dict[TriggerId, Standing]:
+    """Return where those of the wanted schedules stand that were ever seen."""
+    values = {
+        "projects": sorted({project for project, _, _ in wanted}),
+        "names": sorted({name for _, _, name in wanted}),
     }
-    return tx.connection.execute(_INSERT[tx.database.dialect], row).one_or_none() is not None
+    return {
+        (project, pipeline, name): Standing(first_seen, last)
+        for project, pipeline, name, first_seen, last in connection.execute(_STANDINGS, values)
+        if (project, pipeline, name) in wanted
+    }
+
+
+def became_of(connection: Connection, tick: Tick) -> tuple[Outcome, RunState | None] | None:
+    """Return what became of a tick's event by now, and the state of its run; None when both are pruned."""
+    names = {"in_pipeline": tick.pipeline, "named": tick.trigger}
+    row = connection.execute(_BECAME, {**names, "event_id": tick.event_id}).one_or_none()
+    return None if row is None else (Outcome(row.outcome), None if row.state is None else RunState(row.state))
 
 
 def last_tick(connection: Connection, project: str, pipeline: str, trigger: str) -> datetime | None:
@@ -82,3 +148,20 @@ def listing(
     if before is not None:
         query = query.where(ticks.c.tick_at < before)
     return [Tick(*row) for row in connection.execute(query)]
+
+
+def _row(tick: Tick) -> dict[str, Any]:
+    return {
+        "project": tick.project,
+        "pipeline": tick.pipeline,
+        "trigger": tick.trigger,
+        "tick_at": tick.tick_at,
+        "outcome": tick.outcome,
+        "reason": tick.reason,
+        "event_id": tick.event_id,
+        "run_id": tick.run_id,
+    }
+
+
+def _names(project: str, pipeline: str, trigger: str) -> dict[str, Any]:
+    return {"in_project": project, "in_pipeline": pipeline, "named": trigger}

@@ -4,24 +4,24 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.clocks.catch_up import MAX_ROWS, MAX_RUNS, CatchUp, due_ticks
+from service.clocks.catch_up import MAX_ROWS, MAX_RUNS, CatchUp, Policy, due_ticks
 from service.clocks.timetable import Every, TimetableError
 
 HOURLY = Every(timedelta(hours=1))
 NOON = datetime(2026, 1, 10, 12, tzinfo=UTC)
 
 
-def hours_run(policy: CatchUp, *, since: datetime, now: datetime) -> tuple[list[int], list[int]]:
+def hours_run(policy: Policy, *, since: datetime, now: datetime) -> tuple[list[int], list[int]]:
     """Return the hours that run and the hours that are missed."""
-    ticks = due_ticks(HOURLY, policy, since=since, now=now)
+    ticks = due_ticks(HOURLY, CatchUp(policy), since=since, now=now)
     return (
         [tick.at.hour for tick in ticks if tick.missed is None],
         [tick.at.hour for tick in ticks if tick.missed is not None],
     )
 
 
-@pytest.mark.parametrize("policy", list(CatchUp))
-def test_tick_in_time_runs_under_every_policy(policy: CatchUp) -> None:
+@pytest.mark.parametrize("policy", list(Policy))
+def test_tick_in_time_runs_under_every_policy(policy: Policy) -> None:
     run, missed = hours_run(policy, since=NOON - timedelta(hours=1), now=NOON + timedelta(seconds=2))
 
     assert (run, missed) == ([12], [])
@@ -30,12 +30,12 @@ def test_tick_in_time_runs_under_every_policy(policy: CatchUp) -> None:
 @pytest.mark.parametrize(
     ("policy", "run", "missed"),
     [
-        (CatchUp.NONE, [], [10, 11, 12]),
-        (CatchUp.LATEST, [12], [10, 11]),
-        (CatchUp.ALL, [10, 11, 12], []),
+        (Policy.NONE, [], [10, 11, 12]),
+        (Policy.LATEST, [12], [10, 11]),
+        (Policy.ALL, [10, 11, 12], []),
     ],
 )
-def test_missed_ticks_follow_the_policy(policy: CatchUp, run: list[int], missed: list[int]) -> None:
+def test_missed_ticks_follow_the_policy(policy: Policy, run: list[int], missed: list[int]) -> None:
     assert hours_run(policy, since=NOON - timedelta(hours=3), now=NOON + timedelta(minutes=30)) == (
         run,
         missed,
@@ -43,11 +43,11 @@ def test_missed_ticks_follow_the_policy(policy: CatchUp, run: list[int], missed:
 
 
 def test_nothing_due_is_nothing() -> None:
-    assert due_ticks(HOURLY, CatchUp.ALL, since=NOON, now=NOON + timedelta(minutes=59)) == []
+    assert due_ticks(HOURLY, CatchUp(Policy.ALL), since=NOON, now=NOON + timedelta(minutes=59)) == []
 
 
 def test_catch_up_of_all_is_bounded() -> None:
-    ticks = due_ticks(HOURLY, CatchUp.ALL, since=NOON - timedelta(hours=MAX_RUNS + 50), now=NOON)
+    ticks = due_ticks(HOURLY, CatchUp(Policy.ALL), since=NOON - timedelta(hours=MAX_RUNS + 50), now=NOON)
 
     assert sum(tick.missed is None for tick in ticks) == MAX_RUNS
     assert [tick.missed is None for tick in ticks[-MAX_RUNS:]] == [True] * MAX_RUNS
@@ -57,7 +57,7 @@ def test_catch_up_of_all_is_bounded() -> None:
 def test_years_without_an_engine_make_a_bounded_number_of_rows() -> None:
     since = NOON - timedelta(days=3650)
 
-    ticks = due_ticks(Every(timedelta(seconds=1)), CatchUp.LATEST, since=since, now=NOON)
+    ticks = due_ticks(Every(timedelta(seconds=1)), CatchUp(), since=since, now=NOON)
 
     assert len(ticks) == MAX_ROWS + 1
     assert ticks[0].missed is not None
@@ -66,9 +66,16 @@ def test_years_without_an_engine_make_a_bounded_number_of_rows() -> None:
 
 
 def test_unknown_policy_is_explained() -> None:
-    with pytest.raises(TimetableError, match="none, latest or all"):
+    with pytest.raises(TimetableError, match="none, latest, all or"):
         CatchUp.parse("sometimes")
 
 
 def test_latest_is_the_default() -> None:
-    assert CatchUp.parse(None) is CatchUp.LATEST
+    assert CatchUp.parse(None) == CatchUp(Policy.LATEST)
+
+
+def test_bound_of_all_may_be_set() -> None:
+    ticks = due_ticks(HOURLY, CatchUp.parse({"all": 3}), since=NOON - timedelta(hours=9), now=NOON)
+
+    assert [tick.missed is None for tick in ticks] == [False] * 6 + [True] * 3
+    assert "the newest 3" in (ticks[0].missed or "")
