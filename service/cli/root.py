@@ -19,8 +19,9 @@ _COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "test": ("test", "test", "Run pipelines with throw-away state and report their @test functions."),
     "pipelines": ("pipelines", "pipelines", "List and show pipelines."),
     "trigger": ("trigger", "trigger", "List, pause, resume and fire triggers."),
+    "sensors": ("sensors", "sensors", "List, tick, reset, pause and resume sensors."),
     "runs": ("runs", "runs", "List, show, watch, cancel and retry runs."),
-    "events": ("events", "events", "List and show events, and refused deliveries."),
+    "events": ("events", "events", "List, follow, replay and forget events; refused deliveries."),
     "db": ("db", "db", "Look after the store."),
     "doctor": ("doctor", "doctor", "Examine the service and what it depends on."),
 }
