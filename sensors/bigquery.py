@@ -231,15 +231,19 @@ class BigQuerySensor(Sensor[BigQueryOptions]):
 
         with self._told_plainly():
             credentials = credentials_of(self.options, context)
+            project = self.options.project or getattr(credentials, "project_id", None)
+            unnamed = SensorError("no project is known to run queries in; say 'project'")
+            if project is None and credentials is not None:
+                raise unnamed
             try:
                 return Client(
-                    project=self.options.project or getattr(credentials, "project_id", None),
+                    project=project,
                     credentials=credentials,
                     location=self.options.location,
                     client_options=client_options(self.options),
                 )
-            except OSError:
-                raise SensorError("no project is known to run queries in; say 'project'") from None
+            except OSError:  # the default credentials name none either
+                raise unnamed from None
 
     @property
     def _what(self) -> str:

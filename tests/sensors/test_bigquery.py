@@ -190,6 +190,11 @@ def test_a_time_is_wanted_to_part_rows_by_it(orders: Orders) -> None:
         orders.pages(since, query="SELECT 1 AS n")
 
 
+def test_a_project_is_wanted(orders: Orders) -> None:
+    with pytest.raises(SensorError, match="say 'project'"):
+        orders.pages(query="SELECT 1", project=None)
+
+
 def test_the_job_is_labelled(orders: Orders) -> None:
     orders.pages(query="SELECT 1 AS labelled")
 
