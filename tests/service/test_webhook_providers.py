@@ -50,6 +50,11 @@ def hooks(tmp_path: Path, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> It
         hook("standard_webhooks", secret=SECRET),
         {"name": "google_oidc", "type": "webhook", "verify": google},
         {"name": "guarded", "type": "webhook", "verify": "none", "allow": ["192.0.2.0/24"]},
+        {
+            "name": "near",
+            "type": "webhook",
+            "verify": {"scheme": "none", "allow": ["192.0.2.0/24"]},
+        },
         {"name": "headed", "type": "webhook", "verify": "none", "required_headers": ["X-Topic"]},
     ]
     with running_hooks(tmp_path / "demo", triggers) as made:
@@ -180,10 +185,10 @@ def test_certificates_outlive_a_change_of_other_triggers(hooks: Hooks, issuer: I
 
 
 def test_only_known_networks_and_headers(hooks: Hooks) -> None:
-    near = hooks.client.post(at("guarded"), environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
-    far = hooks.client.post(at("guarded"), environ_overrides={"REMOTE_ADDR": "198.51.100.7"})
-
-    assert (near.status_code, far.status_code) == (202, 401)
+    for name in ("guarded", "near"):
+        near = hooks.client.post(at(name), environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
+        far = hooks.client.post(at(name), environ_overrides={"REMOTE_ADDR": "198.51.100.7"})
+        assert (near.status_code, far.status_code) == (202, 401)
     assert hooks.refusals(1)[0].reason == "the sender's address is not allowed"
     assert hooks.post({}, at("headed"), {"X-Topic": "orders"}).status_code == 202
 
