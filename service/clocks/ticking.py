@@ -169,6 +169,8 @@ class Ticker:
             if answer.duplicate and one.is_keyed:
                 ticks.take_back(tx, one.tick)
                 won.remove(one)
+            elif one.tick.run_id is not None and one.tick.run_id not in answer.run_ids:
+                ticks.correct_tick(tx, one.tick, answer.outcome, answer.reason)
         return won
 
     def _plan(self, place: int, item: Clocked, standing: Standing, due: DueTick) -> _Planned:

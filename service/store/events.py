@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from service.store.admitting import Admission
 from service.store.bulk import BulkInsert, Together
 from service.store.database import Transaction
 from service.store.erasure import forget
@@ -14,7 +16,7 @@ from service.store.event_rows import Arrival, add_events
 from service.store.faults import fault_of_values
 from service.store.held import held, release_held
 from service.store.keys import Digester
-from service.store.repeats import answer_repeats
+from service.store.repeats import answer_repeats, lock_originals
 from service.store.tables import deliveries, event_keys
 from service.store.values import NewEvent, Recorded, Verdict
 
@@ -88,16 +90,21 @@ def _record_all(tx: Transaction, arrivals: Sequence[Arrival]) -> _Answers:
     inserted = _insert_keys(tx.connection, keys)
     fresh = [firsts[bytes(row.digest)] for row in inserted]
     fresh.sort(key=lambda arrival: arrival.place)
-    inserts = Together(tx.connection)
-    add_events(inserts, [arrival.event for arrival in fresh])
     new = {arrival.place for arrival in fresh}
     repeats = [arrival for arrival in arrivals if arrival.place not in new]
+    lock_originals(tx, repeats)
+    admission = Admission(tx, [match for arrival in arrivals for match in arrival.event.matches])
+    if admission.is_needed:
+        fresh = [replace(arrival, event=admission.event(arrival.event)) for arrival in fresh]
+    inserts = Together(tx.connection)
+    add_events(inserts, [arrival.event for arrival in fresh])
     answers: dict[int, Recorded | Exception] = {arrival.place: _first(arrival.event) for arrival in fresh}
     if repeats:
         inserts.send()  # their first may be among them
-        answers.update(answer_repeats(tx, repeats))
-    inserts.add(_delivery_rows, [_delivery_row(one.event, answers[one.place]) for one in arrivals])
+        answers.update(answer_repeats(tx, repeats, admission))
+    inserts.add(_delivery_rows, [_delivery_row(one.event, answers[one.place]) for one in fresh + repeats])
     inserts.send()
+    admission.finish()
     return answers
 
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BindParameter, and_, bindparam, delete, func, select, update
+from sqlalchemy import BindParameter, and_, bindparam, delete, func, or_, select, update
 
 from service.store.database import Transaction
 from service.store.statements import insert_if_absent
@@ -42,9 +42,15 @@ _HELD = (
     )
     .group_by(run_limits.c.key)
 )
+# A run that a throttle holds back stands in nobody's way before its time.
 _FIRST_IN_LINE = (
     select(run_limits.c.run_id)
-    .where(run_limits.c.key == bindparam("key"), run_limits.c.held.is_(False))
+    .join(runs, runs.c.id == run_limits.c.run_id)
+    .where(
+        run_limits.c.key == bindparam("key"),
+        run_limits.c.held.is_(False),
+        or_(runs.c.available_at.is_(None), runs.c.available_at <= bindparam("now")),
+    )
     .order_by(run_limits.c.rank, run_limits.c.run_id)
     .limit(1)
 )
@@ -87,10 +93,10 @@ def admit(tx: Transaction, run_ids: Sequence[str], *, most: int) -> set[str]:
     needs = _needs(tx, run_ids)
     if not needs:
         return set(run_ids[:most])
-    locked = _locked(tx, {need.key for wanted in needs.values() for need in wanted})
+    locked = lock(tx, {need.key for wanted in needs.values() for need in wanted})
     held = _held(tx, locked)
     first = {
-        need.key: tx.connection.execute(_FIRST_IN_LINE, {"key": need.key}).scalar_one_or_none()
+        need.key: tx.connection.execute(_FIRST_IN_LINE, {"key": need.key, "now": tx.now}).scalar_one_or_none()
         for wanted in needs.values()
         for need in wanted
         if need.maximum == 1
@@ -124,7 +130,7 @@ def pause(tx: Transaction, run_ids: Sequence[str]) -> None:
     """The runs wait for a retry: give up their limits, but keep those that promise an order."""
     keys = _keys(tx, run_ids)
     if keys:
-        locked = _locked(tx, keys)
+        locked = lock(tx, keys)
         tx.connection.execute(_LET_GO_UNORDERED, {"run_ids": list(run_ids)})
         _unpark(tx, locked)
 
@@ -133,7 +139,7 @@ def leave(tx: Transaction, run_ids: Sequence[str]) -> None:
     """The runs are final: take them out of every line, and let the next ones in."""
     keys = _keys(tx, run_ids)
     if keys:
-        locked = _locked(tx, keys)
+        locked = lock(tx, keys)
         tx.connection.execute(_LEAVE, {"run_ids": list(run_ids)})
         _unpark(tx, locked)
 
@@ -142,7 +148,7 @@ def sweep(tx: Transaction) -> None:
     """Let in whoever is parked though there is room. Finds nothing, unless something went wrong before."""
     blocking = tx.connection.execute(_BLOCKING).scalars().all()
     if blocking:
-        _unpark(tx, _locked(tx, set(blocking)))
+        _unpark(tx, lock(tx, set(blocking)))
 
 
 def _first_full(
@@ -169,11 +175,13 @@ def _keys(tx: Transaction, run_ids: Sequence[str]) -> set[str]:
     return {need.key for needs in _needs(tx, run_ids).values() for need in needs} if run_ids else set()
 
 
-def _locked(tx: Transaction, keys: Iterable[str]) -> list[str]:
-    """Lock the limits, always in the order of their keys, which keeps transactions from deadlock."""
+def lock(tx: Transaction, keys: Iterable[str]) -> list[str]:
+    """Lock rows of limits, always in the order of their keys, which keeps transactions from deadlock."""
     wanted = sorted(keys)
-    tx.connection.execute(_INSERT_LIMITS[tx.database.dialect], [{"key": key} for key in wanted])
-    tx.connection.execute(_LOCK, {"keys": wanted}).all()
+    locked = 0
+    while locked < len(wanted):  # a row that nobody needs may be pruned between the two statements
+        tx.connection.execute(_INSERT_LIMITS[tx.database.dialect], [{"key": key} for key in wanted])
+        locked = len(tx.connection.execute(_LOCK, {"keys": wanted}).all())
     return wanted
 
 

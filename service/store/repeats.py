@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Select, bindparam, func, select, update
 
+from service.store.admitting import Admission
 from service.store.bulk import Together
 from service.store.database import Transaction
 from service.store.event_rows import Arrival, add_events, add_matches
@@ -69,9 +70,19 @@ class _Original:
     triggers: set[tuple[str, str]] = field(default_factory=set)
 
 
-def answer_repeats(tx: Transaction, repeats: Sequence[Arrival]) -> dict[int, Recorded]:
-    """Answer each by its place. The originals are in the store by now, committed or of this transaction."""
-    extended = _extend(tx, [repeat for repeat in repeats if repeat.event.shared and repeat.event.matches])
+def lock_originals(tx: Transaction, repeats: Sequence[Arrival]) -> None:
+    """Lock what repeats may add to: two roads may bring the same match at the same moment."""
+    digests = sorted({repeat.digest for repeat in _extending(repeats)})
+    if digests:
+        tx.connection.execute(_LOCK, {"digests": digests}).all()
+
+
+def answer_repeats(tx: Transaction, repeats: Sequence[Arrival], admission: Admission) -> dict[int, Recorded]:
+    """Answer each by its place. The originals are in the store by now, committed or of this transaction.
+
+    They are locked where repeats may add to them.
+    """
+    extended = _extend(tx, _extending(repeats), admission)
     originals = _originals(tx, repeats)
     return {
         repeat.place: Recorded(
@@ -86,15 +97,17 @@ def answer_repeats(tx: Transaction, repeats: Sequence[Arrival]) -> dict[int, Rec
     }
 
 
-def _extend(tx: Transaction, repeats: Sequence[Arrival]) -> set[int]:
+def _extending(repeats: Sequence[Arrival]) -> list[Arrival]:
+    return [repeat for repeat in repeats if repeat.event.shared and repeat.event.matches]
+
+
+def _extend(tx: Transaction, repeats: Sequence[Arrival], admission: Admission) -> set[int]:
     """Add the matches that the originals lack, and return the places of the repeats that brought some.
 
     An object may be reported by a road that concerns more triggers than the first did; each takes it once.
     """
     if not repeats:
         return set()
-    # Two roads may bring the same match at the same moment.
-    tx.connection.execute(_LOCK, {"digests": [repeat.digest for repeat in repeats]}).all()
     originals = _originals(tx, repeats)
     inserts = Together(tx.connection)
     extended: set[int] = set()
@@ -107,7 +120,7 @@ def _extend(tx: Transaction, repeats: Sequence[Arrival]) -> set[int]:
         ]
         if missing:
             extended.add(repeat.place)
-            _add(tx, inserts, repeat.event, missing, original)
+            _add(tx, inserts, repeat.event, admission.matches(missing), original)
     inserts.send()
     settle_outcomes(tx, sorted({originals[one.digest].event_id for one in repeats if one.place in extended}))
     return extended

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service.errors import IdempotencyConflict, NotFound, WrongState
+from service.store.admitting import Admission
 from service.store.claims import Renewed, claim, end_cancelled, renew, rescue
 from service.store.columns import dump_json
 from service.store.database import Transaction
@@ -91,6 +92,8 @@ def enqueue(tx: Transaction, new: NewRun, idempotency_key: str | None = None) ->
     Raises IdempotencyConflict when the key came with another request then.
     """
     digest = None if idempotency_key is None else _digest(new.project, idempotency_key)
+    admission = Admission(tx, [], [new])
+    new = admission.run(new)
     try:
         with tx.connection.begin_nested():
             insert_runs(tx.connection, [(new, tx.now)], idempotency=digest)
@@ -99,6 +102,7 @@ def enqueue(tx: Transaction, new: NewRun, idempotency_key: str | None = None) ->
         if earlier is None or idempotency_key is None:
             raise
         return _repeated(tx.connection, earlier, new, idempotency_key), False
+    admission.finish()
     tx.notify("queued")
     return _existing(tx.connection, new.id), True
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from service.store.bulk import BulkInsert
 from service.store.columns import to_micros
@@ -39,6 +39,11 @@ _THIS = (
     & (ticks.c.tick_at == bindparam("at"))
 )
 _TAKE_BACK = delete(ticks).where(_THIS)
+_STARTED_NONE = (
+    update(ticks)
+    .where(_THIS)
+    .values(outcome=bindparam("new_outcome"), reason=bindparam("why"), run_id=None)
+)
 _BECAME = (
     select(matches.c.outcome, runs.c.state)
     .select_from(matches.outerjoin(runs, runs.c.id == matches.c.run_id))
@@ -112,6 +117,13 @@ def became_of(connection: Connection, tick: Tick) -> tuple[Outcome, RunState | N
     names = {"in_pipeline": tick.pipeline, "named": tick.trigger}
     row = connection.execute(_BECAME, {**names, "event_id": tick.event_id}).one_or_none()
     return None if row is None else (Outcome(row.outcome), None if row.state is None else RunState(row.state))
+
+
+def correct_tick(tx: Transaction, tick: Tick, outcome: Outcome, reason: str | None) -> None:
+    """Say that a tick started no run after all: a limit had no room for it."""
+    names = _names(tick.project, tick.pipeline, tick.trigger)
+    values = {"at": tick.tick_at, "new_outcome": outcome.value, "why": reason}
+    tx.connection.execute(_STARTED_NONE, {**names, **values})
 
 
 def last_tick(connection: Connection, project: str, pipeline: str, trigger: str) -> datetime | None:
