@@ -151,7 +151,10 @@ def _keyed(compiled: CompiledTrigger, event: Event, event_id: str) -> Event:
 
 
 def _without_key(compiled: CompiledTrigger, reason: str, moment: Moment) -> NewMatch:
-    outcome = Outcome.HELD if moment.is_paused(compiled) else Outcome.MAPPING_FAILED
+    if not moment.is_paused(compiled):
+        outcome = Outcome.MAPPING_FAILED
+    else:
+        outcome = Outcome.SKIPPED if compiled.drops_while_paused else Outcome.HELD
     return NewMatch(compiled.pipeline.name, compiled.name, outcome, reason)
 
 

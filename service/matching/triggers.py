@@ -13,9 +13,18 @@ from pipelines.secrets import Secrets
 from pipelines.templating import CompiledTree, Expression, TemplateError, expression
 from sensors.event import Event
 from service.intake.body_schemas import BodySchema
+from service.matching.limiting import (
+    Concurrency,
+    Rate,
+    limits_for_events,
+    read_concurrency,
+    read_rate,
+    throttles_for_events,
+)
 from service.matching.rendering import Rendering
 from service.matching.retention import Lifetime, lifetime_of
-from service.store.values import Limit
+from service.matching.settling import Settle, read_settle
+from service.store.values import Limit, Throttle
 
 TriggerKey = tuple[str, str]  # (pipeline, trigger)
 StateKey = tuple[str, str, str]  # (project, pipeline, trigger)
@@ -39,7 +48,11 @@ class CompiledTrigger:
     filter: Expression | None = None
     variables: CompiledTree | None = None
     execution_date: Expression | None = None
-    limits: tuple[Limit, ...] = ()
+    limits: tuple[Limit, ...] = ()  # of the pipeline, as an event meets them
+    throttles: tuple[Throttle, ...] = ()
+    concurrency: Concurrency | None = None  # the trigger's own
+    rate: Rate | None = None
+    settle: Settle | None = None
     lifetime: Lifetime = field(default_factory=Lifetime)
     fault: str | None = None
 
@@ -57,6 +70,14 @@ class CompiledTrigger:
         return self.trigger.spec.get("paused") is True
 
     @property
+    def drops_while_paused(self) -> bool:
+        return self.trigger.spec.get("while_paused") == "drop"
+
+    @property
+    def priority(self) -> int:
+        return int(self.trigger.spec.get("priority") or 0)
+
+    @property
     def timezone(self) -> str:
         return str(self.trigger.spec.get("timezone") or "UTC")
 
@@ -65,6 +86,14 @@ class CompiledTrigger:
         if self.filter is None:
             return True
         return bool(self.filter.evaluate(event=event.as_template_value(event_id)))
+
+    def limits_of(self, event: Mapping[str, Any]) -> tuple[Limit, ...]:
+        """Return the limits of a run for this event, as templates see it. Raises TemplateError."""
+        return self.limits if self.concurrency is None else (*self.limits, self.concurrency.of(event))
+
+    def throttles_of(self, event: Mapping[str, Any]) -> tuple[Throttle, ...]:
+        """Return the throttles of a run for this event, as templates see it. Raises TemplateError."""
+        return self.throttles if self.rate is None else (*self.throttles, self.rate.of(event))
 
 
 def compile_triggers(
@@ -90,15 +119,9 @@ def compile_trigger(
         return CompiledTrigger(project, pipeline, trigger, fault=fault)
 
 
-def run_limits(project: str, pipeline: Pipeline) -> tuple[Limit, ...]:
-    """Return the limits that every run of the pipeline counts against, by whatever way it was asked for."""
-    if pipeline.run_limit is None:
-        return ()
-    return (Limit(f"pipeline:{project}/{pipeline.name}", pipeline.run_limit),)
-
-
 def _compiled(project: str, pipeline: Pipeline, trigger: Trigger, rendering: Rendering) -> CompiledTrigger:
     spec = trigger.spec
+    own = f"trigger:{project}/{pipeline.name}/{trigger.name}"
     return CompiledTrigger(
         project=project,
         pipeline=pipeline,
@@ -110,16 +133,13 @@ def _compiled(project: str, pipeline: Pipeline, trigger: Trigger, rendering: Ren
         filter=_filter(spec.get("filter")),
         variables=_variables(trigger),
         execution_date=_expression(spec.get("execution_date")),
-        limits=run_limits(project, pipeline) + _own_limit(project, trigger),
+        limits=limits_for_events(project, pipeline),
+        throttles=throttles_for_events(project, pipeline),
+        concurrency=read_concurrency(own, spec.get("concurrency")),
+        rate=read_rate(own, spec.get("throttle")),
+        settle=read_settle(spec.get("settle")),
         lifetime=lifetime_of(spec),
     )
-
-
-def _own_limit(project: str, trigger: Trigger) -> tuple[Limit, ...]:
-    maximum = (trigger.spec.get("concurrency") or {}).get("limit")
-    if maximum is None:
-        return ()
-    return (Limit(f"trigger:{project}/{trigger.pipeline}/{trigger.name}", int(maximum)),)
 
 
 def _variables(trigger: Trigger) -> CompiledTree | None:

@@ -10,7 +10,7 @@ from pipelines.errors import MillraceError
 from pipelines.model import Pipeline
 from pipelines.project import Project
 from pipelines.variables import check_inputs
-from service.matching.triggers import run_limits
+from service.matching.limiting import run_limits, run_throttles
 from service.runtime import Runtime
 from service.store import runs
 from service.store.ids import new_id
@@ -50,6 +50,7 @@ def launch(
         variables=check_inputs(declared, variables or {}),
         selection=_checked_selection(declared, selection),
         limits=run_limits(home.name, declared),
+        throttles=run_throttles(home.name, declared),
     )
 
     return runtime.database.write(Commit.ENQUEUE, lambda tx: runs.enqueue(tx, new, idempotency_key))

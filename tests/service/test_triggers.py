@@ -15,8 +15,9 @@ from pipelines.secrets import Secrets
 from sensors.event import Event
 from service.intake.doors import Door, build_door
 from service.matching.decisions import Circumstances, decide
+from service.matching.limiting import run_limits
 from service.matching.rendering import Rendering
-from service.matching.triggers import CompiledTrigger, compile_trigger, compile_triggers, run_limits
+from service.matching.triggers import CompiledTrigger, compile_trigger, compile_triggers
 from service.store.values import Limit, NewMatch, Outcome
 from tests.parts.hooks import BLOCK
 from tests.parts.projects import write_pipeline, write_project
@@ -169,5 +170,5 @@ def test_limits_of_pipeline_and_trigger_go_with_the_run() -> None:
 
     made = compile_trigger("demo", pipeline, trigger, RENDERING)
 
-    assert made.limits == (Limit("pipeline:demo/etl", 3), Limit("trigger:demo/etl/t", 2))
-    assert run_limits("demo", pipeline) == made.limits[:1]
+    assert made.limits_of({}) == (Limit("pipeline:demo/etl", 3), Limit("trigger:demo/etl/t", 2))
+    assert run_limits("demo", pipeline) == made.limits
