@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BindParameter, Select, bindparam, func, insert, select, update
+from sqlalchemy import BindParameter, bindparam, func, insert, select, update
 
 from service.store import limits, pins
 from service.store.database import Transaction
@@ -24,10 +24,13 @@ _RUN_IDS: BindParameter[str] = bindparam("run_ids", expanding=True)
 _CANDIDATES = select(*RUN_COLUMNS, runs.c.limits).limit(bindparam("most"))
 _IN_PROJECTS = runs.c.project.in_(bindparam("projects", expanding=True))
 _DUE = (
-    _CANDIDATES.where(runs.c.state == "waiting", runs.c.available_at <= bindparam("now"), _IN_PROJECTS)
+    select(runs.c.id)
+    .where(runs.c.state == "waiting", runs.c.available_at <= bindparam("now"))
     .order_by(runs.c.available_at)
+    .limit(500)
     .with_for_update(skip_locked=True)
 )
+_QUEUE_DUE = update(runs).where(runs.c.id.in_(_RUN_IDS)).values(state=RunState.QUEUED, available_at=None)
 _QUEUED = (
     _CANDIDATES.where(runs.c.state == "queued", _IN_PROJECTS)
     .order_by(runs.c.rank, runs.c.id)
@@ -137,25 +140,25 @@ def claim(
     pin: PinRun,
     only: str | None = None,
 ) -> list[ClaimedRun]:
-    """Take up to `slots` runs: those that waited and are due, then the queued by priority and age.
+    """Take up to `slots` runs by priority and age; those that waited and are due stand in the queue again.
 
     `pin` is asked for runs that were never claimed before; a sentence in its place fails the run with it.
     `only` restricts the claim to one run.
     """
     lease = _Lease(engine_id, tx.now + timedelta(seconds=lease_seconds), tx.now)
+    _queue_due(tx)
     claimed: list[ClaimedRun] = []
-    for query in (_DUE, _QUEUED):
-        passed_over = 0
-        while len(claimed) < slots and passed_over < MAX_PASSED_OVER:
-            free = slots - len(claimed)
-            most = free if not passed_over else max(free, 200)
-            rows = _candidates(tx, query, projects, only=only, most=most)
-            admitted = _admitted(tx, rows, free)
-            taken = _take(tx, admitted, lease, pin)
-            claimed += taken
-            passed_over += len(rows) - len(taken)
-            if len(rows) < most:
-                break
+    passed_over = 0
+    while len(claimed) < slots and passed_over < MAX_PASSED_OVER:
+        free = slots - len(claimed)
+        most = free if not passed_over else max(free, 200)
+        rows = _candidates(tx, projects, only=only, most=most)
+        admitted = _admitted(tx, rows, free)
+        taken = _take(tx, admitted, lease, pin)
+        claimed += taken
+        passed_over += len(rows) - len(taken)
+        if len(rows) < most:
+            break
     return claimed
 
 
@@ -200,15 +203,21 @@ def end_cancelled(tx: Transaction, run_ids: Sequence[str]) -> None:
         tx.notify(f"run:{run_id}")
 
 
-def _candidates(
-    tx: Transaction, query: Select[Any], projects: Sequence[str], *, only: str | None, most: int
-) -> Sequence[AnyRow]:
-    values: dict[str, Any] = {"projects": list(projects), "most": most}
-    if query is _DUE:
-        values["now"] = tx.now
-    if only is not None:
-        query = query.where(runs.c.id == only)
-    return tx.connection.execute(query, values).all()
+def _queue_due(tx: Transaction) -> None:
+    """Put the runs back into the queue whose time has come.
+
+    Their place there is that of their priority and their age, so that a retry of long ago waits for none that
+    came later, and one of low priority not less than others of its kind.
+    """
+    due = [row.id for row in tx.connection.execute(_DUE, {"now": tx.now})]
+    if due:
+        tx.connection.execute(_QUEUE_DUE, {"run_ids": due})
+        limits.let_go(tx, due)
+
+
+def _candidates(tx: Transaction, projects: Sequence[str], *, only: str | None, most: int) -> Sequence[AnyRow]:
+    query = _QUEUED if only is None else _QUEUED.where(runs.c.id == only)
+    return tx.connection.execute(query, {"projects": list(projects), "most": most}).all()
 
 
 def _admitted(tx: Transaction, rows: Sequence[AnyRow], free: int) -> list[AnyRow]:
