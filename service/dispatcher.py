@@ -24,12 +24,13 @@ from service.matching.catalog import Catalog
 from service.matching.decisions import MAX_HOPS, Circumstances, Interval, decide
 from service.matching.listeners import Listeners
 from service.matching.planning import Arrival, Moment, event_of, plan_baseline, plan_delivery, plan_event
+from service.matching.releasing import Held, Releaser
 from service.matching.rendering import Rendering
 from service.matching.retention import Lifetime
 from service.matching.trigger_states import States, TriggerStates
 from service.matching.triggers import CompiledTrigger, StateKey, TriggerKey
 from service.projects import Projects
-from service.store import events, held, refused, triggers
+from service.store import events, refused
 from service.store.refused import NewRefusal
 from service.store.session import Commit, Database, GroupCommit, Transaction
 from service.store.values import NewEvent, NewMatch, Recorded, StoredEvent
@@ -42,7 +43,6 @@ MAX_REFUSALS_WAITING = 200  # a flood of bad deliveries must not keep the writer
 BUSY_RETRY_SECONDS = 2
 QUEUE_FULL_RETRY_SECONDS = 5
 BROKEN_RETRY_SECONDS = 30
-RELEASE_PAGE = 100
 NO_LISTENERS = Listeners({}, ())  # of a project that is not served here
 MAX_ROAD_CHARACTERS = 300
 
@@ -62,18 +62,18 @@ class Dispatcher:
         max_body_bytes: int,
         refused_limit: int = refused.RING_SIZE,
         kept: Lifetime | None = None,
+        max_hops: int = MAX_HOPS,
     ) -> None:
         self._database = database
         self._projects = projects
-        max_hops: int = MAX_HOPS,
         self._clock = clock
         self._wakeups = wakeups
         self._admission = Admission()
         self._kept = kept or Lifetime()
+        self._max_hops = max_hops
         self._states = TriggerStates(database, limited=self._limited)
         self._catalog = Catalog(
             projects,
-        self._max_hops = max_hops
             rendering=Rendering(environ, secrets),
             token_of=lambda compiled: self._states.token_of(compiled.state_key),
             max_body_bytes=max_body_bytes,
@@ -81,6 +81,7 @@ class Dispatcher:
         self._accepts: GroupCommit[NewEvent, Recorded] = GroupCommit(
             database, Commit.ACCEPT, events.record_shared, gather_seconds=GATHER_SECONDS
         )
+        self._releaser = Releaser(database, clock, find=self._trigger, decide=self._decide_again)
         self._subscription: Subscription | None = None
         self._refuses: GroupCommit[NewRefusal, None] = GroupCommit(
             database,
@@ -147,9 +148,6 @@ class Dispatcher:
             states.count_queued(door.compiled.state_key)
         return future
 
-    def challenge(self, door: Door, arrival: Arrival) -> str | None:
-        """Return what a provider that tries the address wants to hear, None for a delivery. Raises Refused.
-
     def cloud_door(self, project: str | None) -> CloudDoor | None:
         """Return the project's door for CloudEvents; without a project, that of the default one."""
         name = self._projects.default.name if project is None else project
@@ -167,6 +165,9 @@ class Dispatcher:
         except Refused as no:
             self.refuse(door.project, door.source, no.reason, arrival.address)
             raise
+
+    def challenge(self, door: Door, arrival: Arrival) -> str | None:
+        """Return what a provider that tries the address wants to hear, None for a delivery. Raises Refused.
 
         Nothing is recorded: there is no event in it.
         """
@@ -214,17 +215,13 @@ class Dispatcher:
         concerned = self._listeners(project).concerned(event, own, moment.watching)
         return plan_event(project, event, concerned, moment, road=road or event.source)
 
-    def plan_baseline(
-        self, project: str, event: Event, compiled: CompiledTrigger, *, road: str | None = None
-    ) -> NewEvent:
     def awaits(self, project: str, kind: str, source: str | None = None) -> bool:
         """Tell whether a trigger waits for events of this type; from this source, where one is named."""
         return bool(self._listeners(project).hearing(kind, source))
 
-    def is_awaited(self, project: str, kind: str, source: str) -> bool:
-        """Tell whether a trigger waits for events of this type and source."""
-        return bool(self._listeners(project).hearing(kind, source))
-
+    def plan_baseline(
+        self, project: str, event: Event, compiled: CompiledTrigger, *, road: str | None = None
+    ) -> NewEvent:
         """Plan what was there at the first sight of the trigger's sensor, and is to start nothing."""
         return plan_baseline(project, event, compiled, self._moment(), road=road or event.source)
 
@@ -234,38 +231,16 @@ class Dispatcher:
 
     # Held events
 
-    def release(self, project: str, pipeline: str, trigger: str) -> int:
-        """Resume a trigger and let its held events go, oldest first. Return how many there were."""
-        self._database.write(Commit.TRIGGER, lambda tx: triggers.resume(tx, project, pipeline, trigger))
-        return self._let_go((project, pipeline, trigger))
+    def release(self, project: str, pipeline: str, trigger: str, choice: Held = Held.RUN) -> int:
+        """Resume a trigger and do with its held events as chosen. Return how many there were."""
+        return self._releaser.resume((project, pipeline, trigger), choice)
 
     def release_left_over(self) -> int:
         """Let go what was held for triggers that are not paused: by a process that saw the resume late.
 
         To be called now and then.
         """
-        with self._database.read() as connection:
-            holding = held.holding(connection)
-            paused = triggers.paused(connection)
-        return sum(self._let_go(key) for key in sorted(holding - paused))
-
-    def _let_go(self, key: StateKey) -> int:
-        project, pipeline, trigger = key
-        compiled = self.triggers(project).get((pipeline, trigger))
-        if compiled is None or compiled.is_paused_by_file:
-            return 0  # broken, gone, or held by choice: the events stay visible
-        now = self._clock()
-
-        def decided(stored: StoredEvent) -> NewMatch:
-            return decide(compiled, event_of(stored), Circumstances(stored.id, now, max_hops=self._max_hops))
-
-        released = 0
-        while page := self._database.write(
-            Commit.TRIGGER,
-            lambda tx: held.release_held(tx, project, pipeline, trigger, decided, limit=RELEASE_PAGE),
-        ):
-            released += page
-        return released
+        return self._releaser.left_over()
 
     # Steps
 
@@ -277,9 +252,12 @@ class Dispatcher:
 
     def _check_rate(self, door: Door | CloudDoor, project: str) -> None:
         # After the signature: whoever cannot sign must not be able to use up a sender's rate.
-        wait = self._admission.over_rate(door.quota, f"{door.compiled.project}/{door.source}")
+        wait = self._admission.over_rate(door.quota, f"{project}/{door.source}")
         if wait is not None:
             raise Refused(Cause.OVER_RATE, f"over {door.quota.rate}", retry_after=wait)
+
+    def _admit(self, door: Door, states: States) -> None:
+        self._check_rate(door, door.compiled.project)
         limit = door.quota.queued_runs
         if limit is not None and states.queued.get(door.compiled.state_key, 0) >= limit:
             raise Refused(
@@ -292,15 +270,19 @@ class Dispatcher:
         except (QueueFull, Closed) as error:
             raise Refused(Cause.BUSY, str(error), retry_after=BUSY_RETRY_SECONDS) from error
 
-
-    def _admit(self, door: Door, states: States) -> None:
-        self._check_rate(door, door.compiled.project)
     def _moment(self, interval: Interval | None = None) -> Moment:
         states = self._states.current()
         return Moment(self._clock(), states.paused, states.watching, interval, self._kept, self._max_hops)
 
     def _listeners(self, project: str) -> Listeners:
         return self._catalog.current().listeners.get(project, NO_LISTENERS)
+
+    def _decide_again(self, compiled: CompiledTrigger, stored: StoredEvent, now: datetime) -> NewMatch:
+        return decide(compiled, event_of(stored), Circumstances(stored.id, now, max_hops=self._max_hops))
+
+    def _trigger(self, key: StateKey) -> CompiledTrigger | None:
+        project, pipeline, name = key
+        return self.triggers(project).get((pipeline, name))
 
     def _limited(self) -> frozenset[StateKey]:
         doors = self._catalog.current().doors.values()

@@ -14,6 +14,7 @@ import structlog
 from service import lifeline
 from service.alarm import Alarm
 from service.clocks.scheduler import Scheduler
+from service.clocks.settler import Settler
 from service.errors import StoreError
 from service.maintenance import Maintenance
 from service.outgoing.announcer import Announcer
@@ -43,6 +44,7 @@ class Engine:
         self._worker = Worker(runtime, self.id)
         self._watcher = Watcher(runtime, self._dispatcher, engine_id=self.id)
         self._scheduler = Scheduler(runtime, self._dispatcher, self._watcher)
+        self._settler = Settler(runtime.database, self._dispatcher, runtime.clock)
         self._announcer = Announcer(runtime, self._dispatcher)
         self._sender = Sender(runtime)
         self._maintenance = Maintenance(runtime)
@@ -59,6 +61,7 @@ class Engine:
         self._worker.start()
         self._watcher.start()
         self._scheduler.start()
+        self._settler.start()
         self._announcer.start()
         self._sender.start()
         self._maintenance.start()
@@ -72,6 +75,7 @@ class Engine:
         self._watch.stop()
         self._scheduler.stop()
         self._watcher.close()
+        self._settler.stop()
         self._maintenance.stop()
         self._worker.stop()
         self._announcer.stop()  # what the worker ended last is announced as well

@@ -16,7 +16,7 @@ from service.errors import NotFound
 from service.store import events as event_store
 from service.store import refused
 from service.store.sightings import sightings_of
-from service.store.values import Outcome, StoredEvent
+from service.store.values import Match, Outcome, StoredEvent
 from service.web.schemas import EventJson, event_json, iso_time
 
 
@@ -137,13 +137,18 @@ def _print(event: StoredEvent) -> None:
     out = console()
     if event.matches:
         rows: list[tuple[Any, ...]] = [
-            (f"{match.pipeline}/{match.trigger}", styled(match.outcome), match.run_id, match.reason)
+            (f"{match.pipeline}/{match.trigger}", styled(match.outcome), match.run_id, _reason(match))
             for match in event.matches
         ]
         out.print(table(("trigger", "outcome", "run", "reason"), rows))
     if event.deliveries:
         rows = [(when(one.at), styled(one.verdict), one.road, one.reason) for one in event.deliveries]
         out.print(table(("delivered", "verdict", "by", "reason"), rows))
+
+
+def _reason(match: Match) -> str | None:
+    is_waiting = match.outcome is Outcome.HELD and match.settle_group is not None
+    return f"{match.reason} in group {match.settle_group}" if is_waiting else match.reason
 
 
 def _row(event: StoredEvent) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from service.cli.options import Moment, json_option, project_option
 from service.cli.output import print_json, print_table, styled, when
 from service.cli.tokens import compiled_trigger
 from service.clocks.timetable import timetable_of
+from service.matching.releasing import Held
 from service.matching.triggers import CompiledTrigger
 from service.runtime import Runtime, build_dispatcher
 from service.store import triggers as trigger_store
@@ -72,17 +73,26 @@ def pause(name: str, projects: tuple[Path, ...], as_json: bool) -> None:
 
 @trigger.command(epilog=_NAME)
 @click.argument("name", metavar="TRIGGER")
+@click.option(
+    "--held",
+    "choice",
+    type=click.Choice([str(one) for one in Held]),
+    default=str(Held.RUN),
+    show_default=True,
+    help="What becomes of the held events: all run, oldest first; only the latest of each key; or none.",
+)
 @project_option
 @json_option
-def resume(name: str, projects: tuple[Path, ...], as_json: bool) -> None:
-    """Resume a paused trigger and let the events go that it held, oldest first."""
+def resume(name: str, choice: str, projects: tuple[Path, ...], as_json: bool) -> None:
+    """Resume a paused trigger, and let the events go that it held, or only some of them."""
     with opened(projects) as runtime:
         one = _find(runtime, name)
-        released = build_dispatcher(runtime).release(one.project, one.pipeline, one.name)
+        released = build_dispatcher(runtime).release(one.project, one.pipeline, one.name, Held(choice))
     if as_json:
         print_json({"trigger": _path(one), "paused": False, "released": released})
     else:
-        click.echo(f"{_path(one)} is resumed; {released} held events were let go")
+        ends = "were dropped" if choice == Held.DROP else "were let go"
+        click.echo(f"{_path(one)} is resumed; {released} held events {ends}")
 
 
 @trigger.command("next", epilog=_NAME)
@@ -195,7 +205,8 @@ def _listed(found: Sequence[TriggerJson], default: str) -> str:
 def _state(one: TriggerJson) -> Any:
     if not one.enabled:
         return styled("off")
-    return styled("paused" if one.paused else "on")
+    state = "paused" if one.paused else "on"
+    return f"{state}, holds {one.held}" if one.held else styled(state)
 
 
 def _fires(one: TriggerJson) -> str:

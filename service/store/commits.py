@@ -21,6 +21,7 @@ class Commit(StrEnum):
     TICK = "tick"  # of a schedule
     SENSOR = "sensor"  # claim, page and end of a sensor's tick
     TRIGGER = "trigger"  # first sight, pause, resume
+    SETTLE = "settle"  # a batch and its run
     ENGINE = "engine"  # a heartbeat
     ANNOUNCE = "announce"  # events of ends of runs, and what is sent of them
     SEND = "send"  # claim and result of a try to send an event

@@ -40,6 +40,7 @@ _MATCHES = (
         matches.c.outcome,
         matches.c.reason,
         matches.c.run_id,
+        matches.c.settle_group,
     )
     .where(matches.c.event_id.in_(bindparam("event_ids", expanding=True)))
     .order_by(matches.c.event_id, matches.c.position)
@@ -117,8 +118,8 @@ def matches_of(connection: Connection, event_ids: Sequence[str]) -> dict[str, li
     found: dict[str, list[Match]] = defaultdict(list)
     if event_ids:
         for row in connection.execute(_MATCHES, {"event_ids": list(event_ids)}):
-            event_id, pipeline, trigger, outcome, reason, run_id = row
-            found[event_id].append(Match(pipeline, trigger, Outcome(outcome), reason, run_id))
+            event_id, pipeline, trigger, outcome, reason, run_id, group = row
+            found[event_id].append(Match(pipeline, trigger, Outcome(outcome), reason, run_id, group))
     return found
 
 

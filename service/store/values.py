@@ -236,6 +236,7 @@ class Match:
     outcome: Outcome
     reason: str | None
     run_id: str | None
+    settle_group: str | None = None  # whose batch it waits for, or went into
 
 
 @dataclass(frozen=True, slots=True)

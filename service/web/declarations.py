@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
@@ -25,6 +26,7 @@ from service.projects import Projects
 from service.running.launch import find_pipeline
 from service.runtime import Runtime
 from service.store import triggers as trigger_rows
+from service.store.held import held_counts
 from service.web.schemas import ListJson, Shape
 
 TriggerName = tuple[str, str]  # (pipeline, trigger)
@@ -95,6 +97,7 @@ class TriggerJson(Shape):
     type: TriggerType
     enabled: bool = Field(description="What the file says.")
     paused: bool = Field(description="A paused trigger holds its events until it is resumed.")
+    held: int = Field(default=0, description="Events that wait: for a resume, or for their batch.")
     verify: str | None = Field(description="The scheme that checks a webhook's sender.")
     url: str | None = Field(description="Path of the webhook.")
     fires: Mapping[str, Any] = Field(description="When: cron, every, sensor, event and the like.")
@@ -102,7 +105,9 @@ class TriggerJson(Shape):
     line: int
 
     @classmethod
-    def of(cls, project: str, trigger: Trigger, *, url: str | None, is_paused: bool) -> TriggerJson:
+    def of(
+        cls, project: str, trigger: Trigger, *, url: str | None, is_paused: bool, held: int = 0
+    ) -> TriggerJson:
         return cls(
             project=project,
             pipeline=trigger.pipeline,
@@ -110,6 +115,7 @@ class TriggerJson(Shape):
             type=trigger.type,
             enabled=trigger.enabled,
             paused=is_paused,
+            held=held,
             verify=_scheme(trigger),
             url=url,
             fires={key: trigger.spec[key] for key in _SHOWN_SPEC if trigger.spec.get(key) is not None},
@@ -167,6 +173,14 @@ def _scheme(trigger: Trigger) -> str | None:
     return str(verify) if verify else "token"
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the store knows of a project's triggers."""
+
+    paused: Collection[TriggerName]
+    held: Mapping[TriggerName, int]
+
+
 class Declarations:
     """Looks up what the projects declare, with what the store knows of their triggers."""
 
@@ -190,7 +204,7 @@ class Declarations:
         """Return one pipeline. Raises UnknownProject or UnknownPipeline."""
         home = self.project(project)
         pipeline = find_pipeline(home, name)
-        return self._describe(home, pipeline, self._paused(home))
+        return self._describe(home, pipeline, self._known(home))
 
     def triggers(self, project: str | None, pipeline: str | None) -> list[TriggerJson]:
         """Return the triggers of that pipeline, or of all, in the order of their files."""
@@ -208,26 +222,26 @@ class Declarations:
                 return trigger
         raise NotFound("trigger", f"{pipeline}/{name}")
 
-    def _paused(self, project: Project) -> Collection[TriggerName]:
+    def _known(self, project: Project) -> _Known:
         with self._database.read() as connection:
             everywhere = trigger_rows.paused(connection)
-        return {(pipeline, name) for owner, pipeline, name in everywhere if owner == project.name}
+            held = held_counts(connection, project.name)
+        return _Known(
+            {(pipeline, name) for owner, pipeline, name in everywhere if owner == project.name}, held
+        )
 
     def _pipelines_of(self, project: Project) -> list[PipelineJson]:
-        paused = self._paused(project)
-        return [
-            self._describe(project, pipeline, paused) for _, pipeline in sorted(project.pipelines.items())
-        ]
+        known = self._known(project)
+        return [self._describe(project, pipeline, known) for _, pipeline in sorted(project.pipelines.items())]
 
-    def _describe(
-        self, project: Project, pipeline: Pipeline, paused: Collection[TriggerName]
-    ) -> PipelineJson:
+    def _describe(self, project: Project, pipeline: Pipeline, known: _Known) -> PipelineJson:
         described = tuple(
             TriggerJson.of(
                 project.name,
                 trigger,
                 url=self._url(project, trigger),
-                is_paused=(pipeline.name, trigger.name) in paused,
+                is_paused=(pipeline.name, trigger.name) in known.paused,
+                held=known.held.get((pipeline.name, trigger.name), 0),
             )
             for trigger in pipeline.triggers
         )

@@ -90,6 +90,9 @@ class MatchJson(Shape):
     outcome: Outcome
     reason: str | None
     run_id: str | None
+    settle_group: str | None = Field(
+        default=None, description="The group whose batch it waits for, or went into."
+    )
 
     @classmethod
     def of(cls, match: Match) -> Self:

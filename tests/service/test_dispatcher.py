@@ -11,6 +11,7 @@ import pytest
 
 from sensors.event import Event
 from service.matching.decisions import Interval
+from service.matching.releasing import Releaser
 from service.matching.triggers import CompiledTrigger
 from service.store.session import Commit
 from service.store.values import NewEvent, Outcome, Recorded
@@ -102,7 +103,7 @@ def test_what_was_held_by_a_process_that_saw_the_resume_late_is_let_go(hooks: Ho
     hooks.pause()
     wait_until(lambda: hooks.post(moment).get_json()["outcome"] == "held", what="the pause is noticed")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(type(hooks.dispatcher), "_let_go", lambda *_: 0)
+        patched.setattr(Releaser, "_let_go", lambda *_: 0)
         hooks.dispatcher.release("demo", "etl", "hook")
 
     assert hooks.dispatcher.release_left_over() == 1
@@ -155,7 +156,9 @@ def test_event_that_nobody_takes_is_unmatched(hooks: Hooks) -> None:
 
 
 def test_baseline_starts_nothing(hooks: Hooks) -> None:
-    (answer,) = record(hooks, hooks.dispatcher.plan_baseline("demo", file_event(), trigger(hooks, "all_files")))
+    (answer,) = record(
+        hooks, hooks.dispatcher.plan_baseline("demo", file_event(), trigger(hooks, "all_files"))
+    )
 
     event = hooks.event(answer.event_id)
     assert (event.outcome, event.reason) == (Outcome.BASELINE, "it was there at first sight")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from service.matching.releasing import Held
 from service.store.ids import ID_PATTERN
 from service.store.values import Outcome, RunState
 
@@ -32,6 +33,13 @@ class Query(BaseModel):
 
 class ProjectQuery(Query):
     project: Name | None = Field(None, description="Name of a project; the default project when absent.")
+
+
+class ResumeQuery(ProjectQuery):
+    held: Held = Field(
+        Held.RUN,
+        description="What becomes of held events: all `run`, the `latest` of each key does, or `drop` all.",
+    )
 
 
 class PipelineFilter(Query):

@@ -8,7 +8,7 @@ from spectree import SpecTree
 from service.store import triggers as trigger_rows
 from service.store.session import Commit
 from service.web.api.documentation import answer
-from service.web.api.queries import ProjectQuery, TriggerFilter
+from service.web.api.queries import ProjectQuery, ResumeQuery, TriggerFilter
 from service.web.declarations import Declarations, TriggerJson, TriggerListJson
 from service.web.parts import WebParts
 
@@ -39,8 +39,8 @@ def register(api: Blueprint, parts: WebParts, documented: SpecTree) -> None:
 
     @api.post("/triggers/<pipeline>/<name>/resume")
     @documented.validate(resp=answer(TriggerJson), tags=["triggers"])
-    def resume_trigger(pipeline: str, name: str, query: ProjectQuery) -> TriggerJson:
-        """Resume a trigger and let the events it held start their runs, oldest first."""
+    def resume_trigger(pipeline: str, name: str, query: ResumeQuery) -> TriggerJson:
+        """Resume a trigger. All events that it held start their runs, unless `held` says otherwise."""
         project = declarations.trigger(query.project, pipeline, name).project
-        parts.dispatcher.release(project, pipeline, name)
+        parts.dispatcher.release(project, pipeline, name, query.held)
         return declarations.trigger(project, pipeline, name)
