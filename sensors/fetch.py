@@ -10,8 +10,10 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
@@ -111,14 +113,23 @@ def _target(url: str) -> SplitResult:
 
 def _ask(request: Request, target: SplitResult, deadline: float) -> Response:
     connection = _Connection(target, _resolved(target, request), deadline)
+    watchdog = threading.Timer(_left(deadline), connection.cut)
+    watchdog.daemon = True
+    watchdog.start()
     try:
         path = urlunsplit(("", "", target.path or "/", target.query, ""))
         headers = {"User-Agent": "Millrace", "Accept-Encoding": "identity", **request.headers}
         connection.request(request.method, path, body=request.body, headers=headers)
         answer = connection.getresponse()
         found = {name.lower(): value for name, value in answer.getheaders()}
-        return Response(answer.status, found, _body(answer, connection, request, deadline))
+        body = _body(answer, request)
+        _left(deadline)  # what was cut looks whole
+        return Response(answer.status, found, body)
+    except (OSError, http.client.HTTPException):
+        _left(deadline)  # the error is what the cut looks like
+        raise
     finally:
+        watchdog.cancel()
         connection.close()
 
 
@@ -148,23 +159,27 @@ class _Connection(http.client.HTTPConnection):
         self._is_tls = target.scheme == "https"
         self._address = address
         self._deadline = deadline
+        self._open: socket.socket | None = None  # http.client forgets its own before the body is read
 
     def connect(self) -> None:
         address, port = self._address
         self.sock = socket.create_connection((str(address), port), timeout=_left(self._deadline))
-        self.sock.settimeout(_left(self._deadline))
         if self._is_tls:
             context = ssl.create_default_context()
-            self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
+            self.sock = self._open = context.wrap_socket(
+                self.sock, server_hostname=self.host, do_handshake_on_connect=False
+            )
+            self.sock.do_handshake()
+        self._open = self.sock
 
-    def wait_no_longer(self, deadline: float) -> None:
-        if self.sock is not None:
-            self.sock.settimeout(_left(deadline))
+    def cut(self) -> None:
+        """End the connection from another thread. A time limit of the socket bounds only a single wait."""
+        if self._open is not None:
+            with suppress(OSError):  # it is at its end already
+                socket.socket.shutdown(self._open, socket.SHUT_RDWR)
 
 
-def _body(
-    answer: http.client.HTTPResponse, connection: _Connection, request: Request, deadline: float
-) -> bytes:
+def _body(answer: http.client.HTTPResponse, request: Request) -> bytes:
     encoding = answer.getheader("Content-Encoding", "identity").lower()
     if encoding not in ("", "identity"):
         raise SensorError(f"{shown(request.url)} answers in the encoding {encoding}, which was not asked for")
@@ -178,7 +193,6 @@ def _body(
                 f"{shown(request.url)} answers with more than {request.max_bytes:,} bytes; "
                 "raise `max_bytes` in the trigger's options, or ask for less"
             )
-        connection.wait_no_longer(deadline)
     return b"".join(parts)
 
 
