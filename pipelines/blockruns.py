@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from pipelines.batches import events_of
 from pipelines.blocks.python import run_python
 from pipelines.blocks.sql import run_sql
 from pipelines.checkpoints import BLOCK_MODULE_PREFIX
@@ -60,6 +61,8 @@ class BlockRunner:
         logger = logging.getLogger(f"block.{block.name}")
         facts = dataclasses.replace(spec.facts, attempt=node.attempt)
         keywords = own_copy(block_keywords(facts, block, spec.variables))
+        if block.language == "python" and (table := events_of(facts.event)) is not None:
+            keywords.setdefault("events", table)  # a variable of that name was there first
         return BlockContext(
             run_id=spec.facts.run_id,
             project=spec.facts.project,

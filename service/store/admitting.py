@@ -144,7 +144,8 @@ class Admission:
     def _full_throttle(self, wanted: Sequence[Throttle]) -> str | None:
         for throttle in wanted:
             if throttle.when_full is WhenFull.SKIP and self._starts([throttle]) > self._tx.now:
-                return f"the throttle {throttle.key} is used up: {throttle.maximum} in {throttle.seconds:g} s"
+                span = timedelta(seconds=throttle.seconds)
+                return f"the throttle {throttle.key} is used up: {throttle.maximum} in {span}"
         return None
 
     # Windows
@@ -153,9 +154,12 @@ class Admission:
         if not keys:
             return {}
         new = [{"key": key, "window_start": _EPOCH, "count": 0} for key in sorted(keys)]
-        self._tx.connection.execute(_INSERT_WINDOWS[self._tx.database.dialect], new)
-        rows = self._tx.connection.execute(_WINDOWS, {"keys": sorted(keys)})
-        return {key: _Window(start, count) for key, start, count in rows}
+        found: dict[str, _Window] = {}
+        while len(found) < len(keys):  # an old one may be pruned between the two statements
+            self._tx.connection.execute(_INSERT_WINDOWS[self._tx.database.dialect], new)
+            rows = self._tx.connection.execute(_WINDOWS, {"keys": sorted(keys)})
+            found = {key: _Window(start, count) for key, start, count in rows}
+        return found
 
     def _starts(self, wanted: Sequence[Throttle]) -> datetime:
         """Return when a run may begin: in the first window that has room in each of its throttles."""

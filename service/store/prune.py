@@ -24,6 +24,7 @@ from service.store.tables import (
     run_logs,
     runs,
     sensor_ticks,
+    throttles,
     ticks,
 )
 from service.store.values import Outcome
@@ -198,6 +199,14 @@ _UNUSED_LIMITS = select(limits.c.key).where(~_NEEDS_LIMIT).limit(_MOST).with_for
 _DELETE_LIMITS = delete(limits).where(limits.c.key.in_(_IDS), ~_NEEDS_LIMIT)
 
 
+# The longest window of a throttle is 31 days: what is older says nothing any more.
+_OLD_WINDOWS = select(throttles.c.key).where(throttles.c.window_start < _BEFORE).limit(_MOST).with_for_update(
+    skip_locked=True
+)  # fmt: skip
+_DELETE_WINDOWS = delete(throttles).where(throttles.c.key.in_(_IDS))
+OLDEST_WINDOW = timedelta(days=32)
+
+
 @dataclass(frozen=True, slots=True)
 class Retention:
     """How long each kind is kept after its end. The keys of events are kept for ever."""
@@ -243,6 +252,7 @@ def prune(tx: Transaction, retention: Retention, *, set_aside: SetAside, batch: 
         + _prune_ticks(tx, old.rows(_OLD_TICKS, retention.runs))
         + _delete_unused(tx, old.ids(_UNUSED_PINS, UNUSED_PIN_AGE), _DELETE_PINS)
         + _delete_unused(tx, old.ids(_UNUSED_LIMITS, timedelta()), _DELETE_LIMITS)
+        + _delete_unused(tx, old.ids(_OLD_WINDOWS, OLDEST_WINDOW), _DELETE_WINDOWS)
     )
     run_ids = old.ids(_OLD_CHECKPOINTS, retention.checkpoints)
     if run_ids:
