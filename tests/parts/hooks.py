@@ -156,12 +156,12 @@ def running_hooks(
     database_url: str | None = None,
     environ: Mapping[str, str] | None = None,
     pipeline: Mapping[str, Any] | None = None,
+    settings_of_project: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[Hooks]:
     """Serve a project `demo` with these triggers on its pipeline `etl`."""
     write_project(root, **(settings_of_project or {}))
     write_pipeline(root, "etl", [BLOCK], triggers=hooks, **(pipeline or {}))
-    settings_of_project: Mapping[str, Any] | None = None,
     clock = SetClock()
     chosen = load_settings(project=(root,), home=root / ".millrace", database_url=database_url, **settings)
     runtime = build_runtime(chosen, clock=clock)
