@@ -12,6 +12,7 @@ from pipelines.model import Problem, Severity
 from pipelines.project import Project
 from service.cli.options import json_option, project_option, settings_of
 from service.cli.output import console, print_json, styled, table
+from service.intake.cloudevents_checks import cloudevents_problems
 from service.intake.webhook_checks import webhook_problems
 from service.logs import configure_logs
 from service.projects import Projects
@@ -57,7 +58,12 @@ def _json_of(projects: tuple[Project, ...]) -> dict[str, Any]:
 
 
 def _problems_of(project: Project) -> tuple[Problem, ...]:
-    return (*project.problems, *sensor_problems(project), *webhook_problems(project))
+    return (
+        *project.problems,
+        *sensor_problems(project),
+        *webhook_problems(project),
+        *cloudevents_problems(project),
+    )
 
 
 def _pipelines_of(project: Project) -> list[dict[str, Any]]:

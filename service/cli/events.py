@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from service.cli.opened import opened
-from service.cli.options import Moment, cursor_option, json_option, project_option
+from service.cli.options import Id, Moment, cursor_option, json_option, project_option
+from service.cli.outgoing import outgoing
 from service.cli.output import console, print_fields, print_json, print_table, styled, table, when
 from service.errors import NotFound
 from service.store import events as event_store
@@ -22,7 +23,12 @@ from service.web.schemas import EventJson, event_json, iso_time
 
 @click.group()
 def events() -> None:
-    """List and show events, and the deliveries that were refused."""
+    """List, show and follow events, do them again, forget them; list the deliveries that were refused."""
+
+
+events.add_command(outgoing)
+events.add_command(replay)
+events.add_command(tail)
 
 
 @events.command("list")

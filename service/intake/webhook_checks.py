@@ -34,7 +34,7 @@ def webhook_problems(project: Project) -> tuple[Problem, ...]:
 
 
 def _faults(trigger: Trigger) -> Iterator[str]:
-    rate, verify = trigger.spec.get("rate"), _with_some_secrets(trigger.spec.get("verify"))
+    rate, verify = trigger.spec.get("rate"), with_some_secrets(trigger.spec.get("verify"))
     if rate is not None:
         yield from _fault(lambda: read_rate(str(rate)))
     yield from _fault(lambda: read_format(trigger.spec.get("format")))
@@ -54,7 +54,7 @@ def _fault(read: Callable[[], object]) -> Iterator[str]:
         yield str(error)
 
 
-def _with_some_secrets(verify: Any) -> Any:
+def with_some_secrets(verify: Any) -> Any:
     """Return the options with something in the place of each secret that is a template."""
     if not isinstance(verify, Mapping):
         return verify

@@ -44,8 +44,9 @@ CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 class Sender:
     """A thread of the engine that sleeps until something is due, and a few that wait for answers."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, *, stop_seconds: float = STOP_SECONDS) -> None:
         self._runtime = runtime
+        self._stop_seconds = stop_seconds
         self._rendering = Rendering(runtime.environ, runtime.secrets)
         self._agent = f"Millrace/{version('millrace')}"
         self._wake = threading.Event()
@@ -66,7 +67,7 @@ class Sender:
         if self._thread.is_alive():
             self._thread.join()
         with self._freed:
-            self._freed.wait_for(lambda: self._free == AT_ONCE, STOP_SECONDS)
+            self._freed.wait_for(lambda: self._free == AT_ONCE, self._stop_seconds)
         if self._subscription is not None:
             self._subscription.close()
 
@@ -115,15 +116,15 @@ class Sender:
         try:
             tried = self._tried(item)
             self._runtime.database.write(Commit.SEND, lambda tx: outgoing.settle(tx, item, tried))
-            told = {"event": item.event_id, "address": item.address, "attempt": item.attempts}
+            told = {"event_id": item.event_id, "address": item.address, "attempt": item.attempts}
             if tried.state is SendState.SENT:
                 logger.info("event sent", **told)
             else:
-                logger.warning("event not sent", **told, error=tried.error, again_in=tried.again_after)
+                logger.warning("event not sent", **told, error=tried.error, again_in=str(tried.again_after))
         except StoreError as error:
             logger.warning("could not note what became of a try; it is repeated", error=str(error))
         except Exception:
-            logger.exception("could not send an event; it is tried again", event=item.event_id)
+            logger.exception("could not send an event; it is tried again", event_id=item.event_id)
         finally:
             with self._freed:
                 self._free += 1

@@ -9,15 +9,32 @@ from __future__ import annotations
 import json
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipelines.crash import CrashPoints
-from service.store import engines, erasure, events, prune, refused, runs, sensors, ticks, triggers
+from service.store import (
+    announcements,
+    backfill_slots,
+    backfills,
+    engines,
+    erasure,
+    events,
+    outgoing,
+    prune,
+    refused,
+    runs,
+    sensors,
+    ticks,
+    triggers,
+)
+from service.store.backfill_slots import SlotState
+from service.store.backfills import Backfill, BackfillState, NewSlot, Place
 from service.store.ids import new_id
 from service.store.migrate import migrate
+from service.store.outgoing import NewOutgoing, SendState
 from service.store.session import Commit, Database, Transaction
 from service.store.values import (
     BlockEnded,
@@ -48,12 +65,17 @@ def main() -> None:
     sense(database)
     forget(database)
     by_hand(database)
+    replay(database)
+    begin_backfill(database)
     database.write(Commit.ENGINE, lambda tx: engines.beat(tx, "engine", slots=1))
     database.write(
         Commit.REFUSE,
         lambda tx: refused.record(tx, [refused.NewRefusal(MOMENT, "webhook:p/t", "bad signature")]),
     )
     execute_all(database)
+    end_backfill(database)
+    announce(database)
+    send_all(database)
     database.write(
         Commit.PRUNE, lambda tx: prune.prune(tx, prune.Retention(), set_aside=lambda run_ids: None)
     )
@@ -120,6 +142,40 @@ def by_hand(database: Database) -> None:
         database.write(Commit.RETRY, lambda tx: runs.retry(tx, run.id))
 
 
+def replay(database: Database) -> None:
+    event = event_of("webhook:p/t", "delivery-1#replay:1", runs_it=False)
+    database.write(Commit.REPLAY, lambda tx: unwrap(events.record(tx, [event])))
+
+
+def begin_backfill(database: Database) -> None:
+    """Submit a backfill of one slot, and begin what no run was made for."""
+    place = Place("demo", "p")
+    with database.read() as connection:
+        known = backfills.listing(connection)
+    if not known:
+        new = Backfill(new_id(), place, {}, BackfillState.RUNNING, None, 1, None, MOMENT)
+        slot = NewSlot(0, 1, MOMENT, MOMENT, None, SlotState.PENDING, None)
+        database.write(Commit.BACKFILL, lambda tx: backfills.add(tx, new, [slot]))
+
+    def begin(tx: Transaction) -> None:
+        for ident in backfills.running(tx.connection):
+            for [slot] in backfill_slots.next_chunks(tx.connection, ident, chunks=1, chunk_size=1):
+                run, _ = runs.enqueue(tx, NewRun(new_id(), "demo", "p", MOMENT, backfill_id=ident))
+                backfill_slots.settle(tx, ident, [slot.position], SlotState.SUBMITTED, run_id=run.id)
+
+    database.write(Commit.BACKFILL, begin)
+
+
+def end_backfill(database: Database) -> None:
+    def end(tx: Transaction) -> None:
+        for ident in backfills.running(tx.connection):
+            found = backfills.lock_running(tx, ident)
+            if found is not None and not backfills.tally(tx.connection, ident).open:
+                backfills.finish(tx, found)
+
+    database.write(Commit.BACKFILL, end)
+
+
 def execute_all(database: Database) -> None:
     claim = partial(
         runs.claim,
@@ -149,6 +205,29 @@ def execute(database: Database, claimed: ClaimedRun) -> None:
         reports = reports[2:]
     for report in reports:
         assert database.write(Commit.REPORT, lambda tx, one=report: runs.apply(tx, [one])) == [True]
+
+
+def announce(database: Database) -> None:
+    """Make an event of the end of each run, with something to be sent, in the commit that marks the run."""
+    with database.read() as connection:
+        ends = announcements.due(connection, ["demo"], limit=100)
+    planned = {end.run_id: event_of("run:p", f"{end.run_id}/{end.attempt}", runs_it=False) for end in ends}
+
+    def write(tx: Transaction) -> None:
+        told = [planned[end.run_id] for end in announcements.mark(tx, ends)]
+        unwrap(events.record(tx, told))
+        outgoing.add(tx, [NewOutgoing("demo", "ops", event.id, event.type, "{}") for event in told])
+
+    if ends:
+        database.write(Commit.ANNOUNCE, write)
+
+
+def send_all(database: Database) -> None:
+    """Try what is due; a try that a crash cut off is due again at once, since its lease has no length."""
+    claim = partial(outgoing.claim, projects=["demo"], lease=timedelta(0), limit=100)
+    tried = outgoing.Tried(SendState.SENT)
+    for claimed in database.write(Commit.SEND, claim):
+        database.write(Commit.SEND, lambda tx, one=claimed: outgoing.settle(tx, one, tried))
 
 
 def event_of(source: str, key: str, *, runs_it: bool = True) -> NewEvent:
@@ -185,11 +264,14 @@ def summary(database: Database) -> dict[str, Any]:
             return sorted(list(row) for row in connection.exec_driver_sql(statement))
 
         return {
-            "events": rows("SELECT source, key, outcome FROM events"),
+            "events": rows("SELECT source, key, outcome FROM events WHERE source <> 'run:p'"),
+            "ends": rows("SELECT count(*), count(DISTINCT key) FROM events WHERE source = 'run:p'"),
+            "outgoing": rows("SELECT state, count(*), count(DISTINCT event_id) FROM outgoing GROUP BY state"),
             "runs": rows(
                 "SELECT coalesce(e.key, 'by hand'), r.state, r.attempt"
                 " FROM runs r LEFT JOIN events e ON e.id = r.event_id"
             ),
+            "backfills": rows("SELECT b.state, s.state FROM backfills b, backfill_slots s"),
             "blocks": rows("SELECT name, state, attempt, rows FROM block_runs"),
             "ticks": rows('SELECT "trigger", outcome FROM ticks'),
             "sensors": rows('SELECT "trigger", cursor FROM sensors'),

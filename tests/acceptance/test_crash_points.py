@@ -47,17 +47,22 @@ EXPECTED = {
         ["files:/in", "a.csv", "ran"],
         ["schedule:p/nightly", "2026-01-02T00:00:00Z", "ran"],
         ["webhook:p/t", "delivery-1", "ran"],
+        ["webhook:p/t", "delivery-1#replay:1", "filtered"],
     ],
     "runs": [
         ["2026-01-02T00:00:00Z", "succeeded", 1],
         ["a.csv", "succeeded", 1],
+        ["by hand", "succeeded", 1],
         ["by hand", "succeeded", 2],
         ["delivery-1", "succeeded", 1],
     ],
-    "blocks": [["only", "succeeded", 1, 3]] * 4,
+    "backfills": [["finished", "succeeded"]],
+    "blocks": [["only", "succeeded", 1, 3]] * 5,
     "ticks": [["nightly", "ran"]],
     "sensors": [["files", '{"after":"a.csv"}']],
     "sensor_ticks": [["files", 1]],
+    "ends": [[5, 5]],
+    "outgoing": [["sent", 5, 5]],
 }
 
 
