@@ -11,13 +11,12 @@ from typing import Any
 
 import click
 
-from pipelines.model import TriggerType
 from sensors.event import Event
 from service.cli.opened import json_of, opened
 from service.cli.options import Moment, json_option, project_option
 from service.cli.output import print_json, print_table, styled, when
 from service.cli.tokens import compiled_trigger
-from service.clocks.timetable import timetable_of
+from service.clocks.preview import TIMED, Preview, upcoming, without_moments
 from service.matching.releasing import Held
 from service.matching.triggers import CompiledTrigger
 from service.runtime import Runtime, build_dispatcher
@@ -104,18 +103,36 @@ def resume(name: str, choice: str, projects: tuple[Path, ...], as_json: bool) ->
 def show_next(
     name: str, count: int, after: datetime | None, projects: tuple[Path, ...], as_json: bool
 ) -> None:
-    """Show when a schedule is due next."""
+    """Show when a schedule, a sensor or an expectation is due next: in UTC and on the clocks of its zone."""
     with opened(projects) as runtime:
         one = _find(runtime, name)
-        if one.type is not TriggerType.SCHEDULE:
-            raise click.UsageError(f"{_path(one)} is a {one.type} trigger; only schedules have next times")
-        spec = compiled_trigger(runtime, one.project, one.pipeline, one.name).trigger.spec
-        due = list(islice(timetable_of(spec).after(after or runtime.clock()), count))
+        if one.type not in TIMED:
+            raise click.UsageError(f"{_path(one)} is a {one.type} trigger, which nobody knows the times of")
+        declared = compiled_trigger(runtime, one.project, one.pipeline, one.name).trigger
+        due = list(islice(upcoming(declared, after or runtime.clock()), count))
+    remark = without_moments(declared)
     if as_json:
-        print_json({"trigger": _path(one), "next": [when(moment) for moment in due]})
+        print_json(_next_json(one, due, remark))
+        return
+    if remark:
+        click.echo(remark, err=True)
     else:
-        for moment in due:
-            click.echo(when(moment))
+        rows = [
+            (when(each.utc), f"{each.local:%a %Y-%m-%d %H:%M:%S %Z}", each.clock_change or "") for each in due
+        ]
+        print_table(("utc", "local", ""), rows, empty="It is not due any more: its `end` has passed.")
+
+
+def _next_json(one: TriggerJson, due: Sequence[Preview], remark: str | None) -> dict[str, Any]:
+    return {
+        "trigger": _path(one),
+        "next": [when(each.utc) for each in due],
+        "ticks": [
+            {"utc": when(each.utc), "local": each.local.isoformat(), "clock_change": each.clock_change}
+            for each in due
+        ],
+        "remark": remark,
+    }
 
 
 @trigger.command(epilog=_NAME)

@@ -366,7 +366,10 @@ def test_next_times_of_a_schedule(lone: Path) -> None:
 
     shown = run_millrace("trigger", "next", "nightly", "-n", "2", "--after", "2024-03-30", cwd=lone)
 
-    assert shown.stdout.splitlines() == ["2024-03-30T04:00:00Z", "2024-03-31T03:00:00Z"]
+    first, second = shown.stdout.splitlines()[1:]
+    assert first.split() == ["2024-03-30T04:00:00Z", "Sat", "2024-03-30", "05:00:00", "CET"]
+    assert second.startswith("2024-03-31T03:00:00Z  Sun 2024-03-31 05:00:00 CEST")
+    assert second.endswith("clocks go forward 60 min at 02:00")
 
 
 def test_db_tells_its_state_and_migrates_again_without_harm(millrace: Callable[..., Completed]) -> None:
