@@ -26,12 +26,15 @@ from service.matching.listeners import Listeners
 from service.matching.planning import Arrival, Moment, event_of, plan_baseline, plan_delivery, plan_event
 from service.matching.releasing import Held, Releaser
 from service.matching.rendering import Rendering
+from service.matching.replaying import Narrowed, Triggers, plan_replay
 from service.matching.retention import Lifetime
 from service.matching.trigger_states import States, TriggerStates
 from service.matching.triggers import CompiledTrigger, StateKey, TriggerKey
 from service.projects import Projects
 from service.store import events, refused
+from service.store.ids import new_id
 from service.store.refused import NewRefusal
+from service.store.replays import Kept
 from service.store.session import Commit, Database, GroupCommit, Transaction
 from service.store.values import NewEvent, NewMatch, Recorded, StoredEvent
 from service.store.wakeups import Subscription, WakeUps
@@ -224,6 +227,18 @@ class Dispatcher:
     ) -> NewEvent:
         """Plan what was there at the first sight of the trigger's sensor, and is to start nothing."""
         return plan_baseline(project, event, compiled, self._moment(), road=road or event.source)
+
+    def plan_replay(self, kept: Kept, *, only: Narrowed, end: str | None = None) -> NewEvent:
+        """Decide what a stored event starts when it is done again. Writes nothing. Raises ReplayError.
+
+        `end` is what its key ends with; a fresh one, unless the same replay must not be made twice.
+        """
+        triggers = self.all_triggers(kept.event.project)
+        return plan_replay(kept, triggers, self._moment(), only=only, end=end or new_id())
+
+    def all_triggers(self, project: str) -> Triggers:
+        """Return the project's triggers, and which of them listen for events of others."""
+        return Triggers(self.triggers(project), self._listeners(project))
 
     def record_page(self, tx: Transaction, planned: Sequence[NewEvent]) -> list[Recorded | Exception]:
         """Record planned events in the caller's transaction, each with an answer in its place."""

@@ -13,6 +13,9 @@ from service.cli.opened import opened
 from service.cli.options import Id, Moment, cursor_option, json_option, project_option
 from service.cli.outgoing import outgoing
 from service.cli.output import console, print_fields, print_json, print_table, styled, table, when
+from service.cli.replay import replay
+from service.cli.tail import tail
+from service.erasing import forget_event
 from service.errors import NotFound
 from service.store import events as event_store
 from service.store import refused
@@ -37,6 +40,7 @@ events.add_command(tail)
 @click.option("--outcome", type=click.Choice([str(outcome) for outcome in Outcome]))
 @click.option("--source", help="Only of this source, e.g. webhook:taxi/from_api.")
 @click.option("--since", type=Moment(), metavar="TIME", help="Received at this time or later.")
+@click.option("--until", type=Moment(), metavar="TIME", help="Received before this time.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @cursor_option
 @project_option
@@ -47,6 +51,7 @@ def list_events(
     outcome: str | None,
     source: str | None,
     since: datetime | None,
+    until: datetime | None,
     limit: int,
     cursor: str | None,
     projects: tuple[Path, ...],
@@ -61,6 +66,7 @@ def list_events(
             outcome=Outcome(outcome) if outcome else None,
             source=source,
             since=since,
+            until=until,
             limit=limit + 1,
             after_id=cursor,
         )
@@ -75,7 +81,7 @@ def list_events(
         ("event", "received", "source", "outcome", "runs", "reason"),
         [_row(event) for event in page],
         empty="No events yet. `millrace pipelines show NAME` prints the address of a webhook."
-        if not any((pipeline, trigger, outcome, source, since))
+        if not any((pipeline, trigger, outcome, source, since, until))
         else "No event fits these options.",
     )
     if following:
@@ -96,6 +102,26 @@ def show(event_id: str, projects: tuple[Path, ...], as_json: bool) -> None:
         print_json(event_json(event))
     else:
         _print(event)
+
+
+@events.command()
+@click.argument("event_id", type=Id())
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@project_option
+@json_option
+def forget(event_id: str, yes: bool, projects: tuple[Path, ...], as_json: bool) -> None:
+    """Erase an event for ever: its data, its key, its replays, and what their runs kept of it.
+
+    The runs stay as facts, without variables, logs and outputs. The same delivery would be new again.
+    """
+    with opened(projects) as runtime:
+        if not yes:
+            click.confirm(f"Erase event {event_id} for ever?", abort=True, err=True)
+        run_ids = forget_event(runtime, event_id)
+    if as_json:
+        print_json({"event_id": event_id, "run_ids": run_ids})
+    else:
+        click.echo(f"event {event_id} is forgotten; {len(run_ids)} runs were emptied")
 
 
 @events.command("refused")

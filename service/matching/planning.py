@@ -210,7 +210,7 @@ def event_of(stored: StoredEvent) -> Event:
     """Return a stored event as it was when it came, without its raw bytes."""
     return Event(
         source=stored.source,
-        key=stored.key,
+        key=stored.original_key,
         type=stored.type,
         time=stored.time,
         subject=stored.subject,

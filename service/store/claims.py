@@ -15,7 +15,7 @@ from service.store.database import Transaction
 from service.store.run_rows import RUN_COLUMNS, blocks_of, run_of
 from service.store.statements import AnyRow
 from service.store.tables import block_runs, events, runs
-from service.store.values import BlockRun, BlockState, ClaimedRun, Pin, Run, RunState
+from service.store.values import BlockRun, BlockState, ClaimedRun, Pin, Run, RunState, original_key
 
 MAX_PASSED_OVER = 5000  # runs parked or failed within one claim; the next claim goes on
 PinRun = Callable[[Run], Pin | str]
@@ -106,6 +106,7 @@ _INSERT_BLOCKS = insert(block_runs)
 _EVENTS = select(
     events.c.id,
     events.c.key,
+    events.c.replay_of,
     events.c.source,
     events.c.type,
     events.c.subject,
@@ -323,7 +324,7 @@ def _events(tx: Transaction, event_ids: Sequence[str]) -> dict[str, dict[str, An
 def _template_value(row: AnyRow) -> dict[str, Any]:
     return {
         "id": row.id,
-        "key": row.key,
+        "key": original_key(row.key, row.replay_of),
         "source": row.source,
         "type": row.type,
         "subject": row.subject,

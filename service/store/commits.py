@@ -27,6 +27,8 @@ class Commit(StrEnum):
     SEND = "send"  # claim and result of a try to send an event
     PRUNE = "prune"
     FORGET = "forget"
+    REPLAY = "replay"
+    BACKFILL = "backfill"  # submitting, driving and changing one
 
 
 ALL_CRASH_POINTS: frozenset[str] = frozenset(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -55,6 +56,19 @@ _EVENT = select(*_COLUMNS).where(events.c.id == bindparam("event_id"))
 _RAW = select(events.c.raw).where(events.c.id == bindparam("event_id"))
 
 
+@dataclass(frozen=True, slots=True)
+class EventFilters:
+    """What a list of events is narrowed to; None asks for all."""
+
+    project: str | None = None
+    pipeline: str | None = None
+    trigger: str | None = None
+    outcome: Outcome | None = None
+    source: str | None = None
+    since: datetime | None = None  # received at or after
+    until: datetime | None = None  # received before
+
+
 def get(connection: Connection, event_id: str) -> StoredEvent | None:
     """Return an event with its matches and its newest deliveries, or None."""
     row = connection.execute(_EVENT, {"event_id": event_id}).one_or_none()
@@ -91,21 +105,18 @@ def listing(
     `after_id` is the last id of the page before; `since` is included, `until` is not.
     """
     query = select(*_COLUMNS).order_by(events.c.id.desc()).limit(limit)
-    wanted = {events.c.project: project, events.c.source: source}
-    for column, value in wanted.items():
-        if value is not None:
-            query = query.where(column == value)
-    if outcome is not None:
-        query = _with_outcome(query, outcome)
-    if pipeline is not None or trigger is not None:
-        query = query.where(_taken_by(pipeline, trigger))
-    if since is not None:
-        query = query.where(events.c.received_at >= since)
-    if until is not None:
-        query = query.where(events.c.received_at < until)
+    query = narrowed(query, EventFilters(project, pipeline, trigger, outcome, source, since, until))
     if after_id is not None:
         query = query.where(events.c.id < after_id)
     return with_matches(connection, connection.execute(query).all())
+
+
+def following(
+    connection: Connection, filters: EventFilters, *, after_id: str, limit: int = 500
+) -> list[StoredEvent]:
+    """Return the events whose ids are greater than `after_id`, oldest first, with their matches."""
+    query = select(*_COLUMNS).where(events.c.id > after_id).order_by(events.c.id).limit(limit)
+    return with_matches(connection, connection.execute(narrowed(query, filters)).all())
 
 
 def with_matches(connection: Connection, rows: Sequence[AnyRow]) -> list[StoredEvent]:
@@ -148,6 +159,22 @@ def stored_event(row: AnyRow, found: Sequence[Match], shown: tuple[Delivery, ...
 def select_events() -> Select[Any]:
     """Return a query whose rows `with_matches` and `stored_event` take."""
     return select(*_COLUMNS)
+
+
+def narrowed(query: Select[Any], filters: EventFilters) -> Select[Any]:
+    """Return the query with the conditions that the filters make."""
+    for column, value in ((events.c.project, filters.project), (events.c.source, filters.source)):
+        if value is not None:
+            query = query.where(column == value)
+    if filters.outcome is not None:
+        query = _with_outcome(query, filters.outcome)
+    if filters.pipeline is not None or filters.trigger is not None:
+        query = query.where(_taken_by(filters.pipeline, filters.trigger))
+    if filters.since is not None:
+        query = query.where(events.c.received_at >= filters.since)
+    if filters.until is not None:
+        query = query.where(events.c.received_at < filters.until)
+    return query
 
 
 def _with_outcome(query: Select[Any], outcome: Outcome) -> Select[Any]:

@@ -67,6 +67,9 @@ OUTCOME_ORDER = (
 )
 
 
+REPLAY_MARK = "#replay:"  # in the key of a replay, between the key of the first event and a fresh end
+
+
 class WhenFull(StrEnum):
     """What becomes of an event whose trigger has no room for another run."""
 
@@ -267,6 +270,11 @@ class StoredEvent:
     matches: tuple[Match, ...] = ()
     deliveries: tuple[Delivery, ...] = ()
 
+    @property
+    def original_key(self) -> str:
+        """The key as templates and blocks see it: a replay has that of the event it repeats."""
+        return original_key(self.key, self.replay_of)
+
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
@@ -276,6 +284,10 @@ class LogLine:
     text: str
     block: str | None = None
     attempt: int = 1
+
+
+def original_key(key: str, replay_of: str | None) -> str:
+    return key if replay_of is None else key.rpartition(REPLAY_MARK)[0]
 
 
 # What an engine reports of a claimed run. Each is applied only while `claim` still holds.

@@ -6,11 +6,13 @@ More keys may be added; the ones that are here stay (DESIGN 7).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
+from service.store.refused import NewRefusal
 from service.store.values import (
     BlockState,
     Delivery,
@@ -173,6 +175,23 @@ class EventListJson(ListJson[EventJson]):
     """Events, newest first."""
 
 
+class RefusalJson(Shape):
+    id: int = Field(description="Grows; the cursor of paging.")
+    at: Moment
+    road: str = Field(description="The door or address that it was sent to.")
+    reason: str
+    remote: str
+    project: str | None
+
+    @classmethod
+    def of(cls, number: int, refusal: NewRefusal) -> Self:
+        return cls(id=number, **asdict(refusal))
+
+
+class RefusalListJson(ListJson[RefusalJson]):
+    """Deliveries that were refused, newest first."""
+
+
 class LogLineListJson(ListJson[LogLineJson]):
     """Log lines of one run, oldest first."""
 
@@ -190,6 +209,11 @@ class ProblemJson(BaseModel):
     status: int
     detail: str | None = None
     errors: list[FieldProblemJson] | None = None
+
+
+class ForgottenJson(BaseModel):
+    event_id: str
+    run_ids: tuple[str, ...] = Field(description="They stay as facts, without variables, logs and outputs.")
 
 
 def run_json(run: Run) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from service.settings import load_settings
 from service.store import events, refused, runs, triggers
 from service.store.refused import NewRefusal
 from service.store.session import Commit
-from service.store.values import Pin, Run, RunEnded, RunState, StoredEvent
+from service.store.values import ClaimedRun, Pin, Run, RunEnded, RunState, StoredEvent
 from service.web.parts import WebParts
 from tests.parts.projects import BlockFile, write_pipeline, write_project
 from tests.parts.waiting import wait_until
@@ -121,8 +121,8 @@ class Hooks:
     def pause(self, name: str = "hook") -> None:
         self.runtime.database.write(Commit.TRIGGER, lambda tx: triggers.pause(tx, "demo", "etl", name))
 
-    def finish_one(self) -> Run:
-        """Play an engine: claim the oldest queued run and end it well."""
+    def claim_one(self) -> ClaimedRun:
+        """Play an engine: claim the oldest queued run."""
         pin = Pin("p", {}, (("only", "custom"),))
         (claimed,) = self.runtime.database.write(
             Commit.CLAIM,
@@ -130,6 +130,11 @@ class Hooks:
                 tx, engine_id="e", slots=1, lease_seconds=15, projects=["demo"], pin=lambda _run: pin
             ),
         )
+        return claimed
+
+    def finish_one(self) -> Run:
+        """Play an engine: claim the oldest queued run and end it well."""
+        claimed = self.claim_one()
         ended = RunEnded(claimed.run.id, claimed.run.claim, RunState.SUCCEEDED, START)
         self.runtime.database.write(Commit.REPORT, lambda tx: runs.apply(tx, [ended]))
         return claimed.run

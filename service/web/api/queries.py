@@ -75,6 +75,11 @@ class EventFilter(Page):
     until: UtcTime | None = Field(None, description="Received before this time.")
 
 
+class RefusalFilter(Query):
+    cursor: int | None = Field(None, ge=0, description="`next` of the page before.")
+    limit: int = Field(50, ge=1, le=MAX_PAGE, description="Items on a page.")
+
+
 class LogFilter(Query):
     block: Name | None = None
     level: str | None = Field(
