@@ -13,6 +13,7 @@ import structlog
 
 from service import lifeline
 from service.alarm import Alarm
+from service.backfills.driver import Driver
 from service.clocks.scheduler import Scheduler
 from service.clocks.settler import Settler
 from service.errors import StoreError
@@ -47,6 +48,7 @@ class Engine:
         self._settler = Settler(runtime.database, self._dispatcher, runtime.clock)
         self._announcer = Announcer(runtime, self._dispatcher)
         self._sender = Sender(runtime)
+        self._backfills = Driver(runtime, self._dispatcher)
         self._maintenance = Maintenance(runtime)
         self._heart = Heart(runtime, self.id)
         self._watch = ProjectsWatch(
@@ -61,6 +63,7 @@ class Engine:
         self._worker.start()
         self._watcher.start()
         self._scheduler.start()
+        self._backfills.start()
         self._settler.start()
         self._announcer.start()
         self._sender.start()
@@ -74,6 +77,7 @@ class Engine:
         self._worker.drain()  # first: what is stopped before it may have a long tick in hand
         self._watch.stop()
         self._scheduler.stop()
+        self._backfills.stop()
         self._watcher.close()
         self._settler.stop()
         self._maintenance.stop()

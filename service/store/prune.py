@@ -12,6 +12,8 @@ from sqlalchemy import Delete, Select, bindparam, delete, exists, func, select, 
 
 from service.store.database import Transaction
 from service.store.tables import (
+    backfill_slots,
+    backfills,
     block_runs,
     deliveries,
     event_keys,
@@ -194,6 +196,14 @@ _UNUSED_PINS = (
 # Asked again in a statement of its own: a claim may have named the pin since the first look.
 _DELETE_PINS = delete(pins).where(pins.c.hash.in_(_IDS), ~_USES_PIN)
 
+_OLD_BACKFILLS = (
+    select(backfills.c.id).where(backfills.c.finished_at < _BEFORE).order_by(backfills.c.id).limit(_MOST)
+)
+_DELETE_BACKFILLS = (
+    delete(backfill_slots).where(backfill_slots.c.backfill_id.in_(_IDS)),
+    delete(backfills).where(backfills.c.id.in_(_IDS)),
+)
+
 _NEEDS_LIMIT = exists().where(run_limits.c.key == limits.c.key)
 _UNUSED_LIMITS = select(limits.c.key).where(~_NEEDS_LIMIT).limit(_MOST).with_for_update(skip_locked=True)
 _DELETE_LIMITS = delete(limits).where(limits.c.key.in_(_IDS), ~_NEEDS_LIMIT)
@@ -248,6 +258,7 @@ def prune(tx: Transaction, retention: Retention, *, set_aside: SetAside, batch: 
         + _delete(tx, old.ids(_OLD_OUTGOING, retention.deliveries), _DELETE_OUTGOING)
         + _prune_logs(tx, old.rows(_OLD_LOGS, retention.logs))
         + _delete(tx, old.ids(_OLD_RUNS, retention.runs), *_DELETE_RUNS)
+        + _delete(tx, old.ids(_OLD_BACKFILLS, retention.runs), *_DELETE_BACKFILLS)
         + _delete(tx, old.ids(_OLD_SENSOR_TICKS, retention.deliveries), _DELETE_SENSOR_TICKS)
         + _prune_ticks(tx, old.rows(_OLD_TICKS, retention.runs))
         + _delete_unused(tx, old.ids(_UNUSED_PINS, UNUSED_PIN_AGE), _DELETE_PINS)

@@ -1,7 +1,7 @@
 """Tells processes at once what they would else find by polling. A wake-up may get lost, or come for nothing.
 
 Topics: "queued" (a run can be claimed), "run:<id>" (it became final or waits), "cancel:<id>", "triggers",
-"outgoing" (events are to be sent).
+"outgoing" (events are to be sent), "backfills" (one was submitted or changed).
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Many runs over a range of dates, or over stored events."""
