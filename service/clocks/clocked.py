@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection
-
 from pipelines.model import TriggerType
 from service.clocks.catch_up import CatchUp, DueTick, Policy, due_ticks
 from service.clocks.timetable import AlwaysOn, Once, Timetable
@@ -15,7 +13,7 @@ from service.store import ticks
 from service.store.session import Database
 from service.store.sightings import unheard_of
 from service.store.ticks import Standing, Tick
-from service.store.values import Outcome
+from service.store.values import Outcome, RunState
 
 SECOND = timedelta(seconds=1)
 REST = timedelta(minutes=1)  # after a tick of `@always_on` that started no run
@@ -61,8 +59,9 @@ class Clocked:
             last = next(iter(ticks.listing(connection, *self.compiled.state_key, limit=1)), None)
             if last is None:
                 return [_keyed(now, "first", standing)]
-            if now < last.tick_at + SECOND or _is_open(connection, last, now):
-                return []
+            became = ticks.became_of(connection, last)
+        if now < last.tick_at + SECOND or (became is not None and _is_open(*became, last, now)):
+            return []  # what was pruned ended long ago
         return [_keyed(now, f"after {last.tick_at.isoformat()}", standing)]
 
 
@@ -74,11 +73,7 @@ def _keyed(now: datetime, key: str, standing: Standing) -> DueTick:
     return DueTick(second, key=key)
 
 
-def _is_open(connection: Connection, last: Tick, now: datetime) -> bool:
-    became = ticks.became_of(connection, last)
-    if became is None:
-        return False  # it was pruned, so it ended long ago
-    outcome, run_state = became
+def _is_open(outcome: Outcome, run_state: RunState | None, last: Tick, now: datetime) -> bool:
     if run_state is not None:
         return not run_state.is_final
     return outcome is Outcome.HELD or now < last.tick_at + REST
