@@ -74,7 +74,7 @@ def _running(command: list[str], environment: dict[str, str], port: int, ask: st
     began = time.perf_counter()
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
-        _await(process, f"http://127.0.0.1:{port}{ask}")
+        await_answer(process, f"http://127.0.0.1:{port}{ask}")
         yield Running(port, process, time.perf_counter() - began)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -84,7 +84,8 @@ def _running(command: list[str], environment: dict[str, str], port: int, ask: st
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _await(process: subprocess.Popen[bytes], url: str) -> None:
+def await_answer(process: subprocess.Popen[bytes], url: str) -> None:
+    """Return once the process answers there; RuntimeError when it ends, or takes too long."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:

