@@ -101,6 +101,7 @@ def object_event(
         time=_moment(at) or own_time or updated or _time_of(generation),
         subject=name,
         data=data,
+        shared=True,
     )
 
 
