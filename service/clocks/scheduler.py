@@ -29,6 +29,7 @@ from service.watching.watcher import Watcher
 logger = structlog.get_logger(__name__)
 
 LOOK_BACK = timedelta(days=366)
+SHORTEST_LISTENING = timedelta(seconds=1)  # a listener listens on at once, but does not spin
 HOUSEKEEPING = Every(timedelta(seconds=5))
 # Slow sensors must not delay a schedule, nor those that listen all the time any other.
 POOLS = {schedules.POOL: 1, "sensors": 8, "listeners": 64, "housekeeping": 1}
@@ -127,7 +128,8 @@ class Scheduler:
         at_once = name in self._backing_off or is_listener
         result = self._watcher.tick(compiled, now if at_once else _last_due(timetable, now))
         if is_listener and result is not None:
-            self._timer.call_again(name, timedelta(0))  # it listened for its whole step; it listens on
+            took = self._runtime.clock() - now
+            self._timer.call_again(name, max(timedelta(0), SHORTEST_LISTENING - took))
 
     def _compiled(self, name: str) -> CompiledTrigger | None:
         project, pipeline, trigger, _ = json.loads(name)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from sensors.files import FilesSensor
 from service.clock import utc_now
 from service.clocks.scheduler import Scheduler
 from service.runtime import build_dispatcher, build_runtime
@@ -67,6 +68,19 @@ def test_landed_file_is_found(engine: Ticking) -> None:
     (engine.root / "inbox" / "a.csv").write_text("1")
 
     wait_until(lambda: len(engine.events()) == 1)
+
+
+def test_sensor_that_listens_listens_on_at_once(engine: Ticking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FilesSensor, "shared", True)
+    engine.rewrite("triggers:\n" + LANDED.replace("every: 1s", "every: 1h"))
+    engine.begin()
+    wait_until(lambda: engine.scheduler.job_names > {"housekeeping"})
+
+    (engine.root / "inbox" / "a.csv").write_text("1")
+
+    with capture_logs() as logs:
+        wait_until(lambda: len(engine.events()) == 1)
+    assert not any(line["event"] == "tick failed" for line in logs)
 
 
 def test_triggers_come_and_go_with_the_files(engine: Ticking) -> None:
