@@ -153,7 +153,8 @@ class Ticker:
         for one in recorded:
             before = answers[one.place]
             answers[one.place] = before + 1 if isinstance(before, int) else before
-        _log(planned, recorded)
+        if recorded:
+            _log(recorded)
 
     def _record(self, tx: Transaction, planned: Sequence[_Planned]) -> list[_Planned]:
         """Record the ticks nobody has recorded, and only their events and runs."""
@@ -208,14 +209,14 @@ def _interval(timetable: Timetable, at: datetime) -> Interval | None:
     return None if end is None else Interval(at, end)
 
 
-def _log(planned: Sequence[_Planned], recorded: Sequence[_Planned]) -> None:
+def _log(recorded: Sequence[_Planned]) -> None:
     """Tell once per commit; which tick became what is in the store."""
-    triggers = {(one.tick.project, one.tick.pipeline, one.tick.trigger) for one in planned}
+    triggers = {(one.tick.project, one.tick.pipeline, one.tick.trigger) for one in recorded}
     names = dict(zip(("project", "pipeline", "trigger"), min(triggers), strict=True))
     logger.info(
         "schedules ticked",
         **(names if len(triggers) == 1 else {"triggers": len(triggers)}),
-        tick=planned[-1].tick.tick_at.isoformat(),
+        tick=recorded[-1].tick.tick_at.isoformat(),
         recorded=len(recorded),
         missed=sum(one.tick.outcome == MISSED for one in recorded),
     )
