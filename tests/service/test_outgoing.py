@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from service.outgoing.signing import SigningError, signed_headers
 from service.store import outgoing, prune
 from service.store.outgoing import NewOutgoing, Outgoing, SendState
 from service.store.session import Commit
+from tests.architecture.floors import ROOT
 from tests.parts.hooks import START, Hooks, running_hooks
 from tests.parts.http_site import HttpSite, running_site
 from tests.parts.waiting import wait_until
@@ -335,3 +337,18 @@ def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | N
     found = retry_after(header, START)
 
     assert found == (None if seconds is None else timedelta(seconds=seconds))
+
+
+def test_the_example_for_receivers_takes_what_we_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "events" / "cloudevents.md").read_text("utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    monkeypatch.setattr("time.time", START.timestamp)
+    headers = signed_headers([PRIVATE, SECRET], "msg_1", int(START.timestamp()), BODY)
+
+    names["verify"](SECRET, headers, BODY)
+    with pytest.raises(ValueError, match="not authentic"):
+        names["verify"](SECRET, headers, BODY + b" ")
+    with pytest.raises(ValueError, match="too old"):
+        names["verify"](SECRET, {**headers, "webhook-timestamp": "1"}, BODY)
