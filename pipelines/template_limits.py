@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from functools import partial
@@ -18,14 +19,19 @@ from itertools import islice
 from types import GeneratorType
 from typing import Any
 
-from jinja2 import Undefined
+from jinja2 import Environment, Undefined, pass_context, pass_environment
 from jinja2.filters import FILTERS
+from jinja2.runtime import Context
 
 from pipelines.errors import MillraceError
 
 MAX_TEXT = 4_000_000  # characters of any text that a template makes
 MAX_ITEMS = 100_000  # items of any list that a template makes
 MAX_INTEGER_BITS = 4096
+MAX_STEPS = 200_000  # loop turns and calls in one rendering
+MAX_WORK = 100_000_000  # characters and items that one rendering makes or looks through, one after the other
+CHARGES_PER_LOOK = 64  # at the clock
+STEPS = "_millrace_steps"  # the name under which a rendering finds its counter
 
 _FORMAT_SPEC = re.compile(r"%(?:%|[-+ 0#]*\d{0,3}(?:\.\d{1,3})?[sdifeEgGxXo])")
 
@@ -37,6 +43,47 @@ class TemplateError(MillraceError):
         super().__init__(message)
         self.message = message
         self.line = line
+
+
+class Steps:
+    """Counts the work of one rendering, over all its loops."""
+
+    def __init__(self, *, seconds: float | None = None) -> None:
+        """`seconds` of processor time are the most that it may take."""
+        self._left = MAX_STEPS
+        self._room = MAX_WORK
+        self._seconds = seconds
+        self._began = time.thread_time()
+        self._charges = 0
+
+    def take(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise TemplateError(f"the template needs more than {MAX_STEPS:,} steps, which is the limit")
+
+    def charge(self, work: int) -> None:
+        """Count work by what it makes, and look at the clock now and then."""
+        self._charges += 1
+        self._room -= work
+        is_late = (
+            self._seconds is not None
+            and self._charges % CHARGES_PER_LOOK == 0
+            and time.thread_time() - self._began > self._seconds
+        )
+        if self._room < 0 or is_late:
+            raise TemplateError("the template works on too much; make what it looks at smaller")
+
+
+def charge(context: Context, work: int) -> None:
+    """Charge the rendering for work; nothing outside of one."""
+    steps = context.get(STEPS)
+    if steps is not None:
+        steps.charge(work)
+
+
+def weight(value: Any) -> int:
+    """Return how much there is to look at in `value`, without what lies in its items."""
+    return len(value) + 1 if isinstance(value, (str, list, tuple, Mapping)) else 1
 
 
 def bounded(value: Any) -> Any:
@@ -263,11 +310,18 @@ def _list(values: Iterable[Any]) -> list[Any]:
     return _listed(iter(values))
 
 
+@pass_environment
+def _sum(environment: Environment, values: Iterable[Any], attribute: Any = None, start: Any = 0) -> Any:
+    if not isinstance(start, (int, float)):
+        raise TemplateError("sum adds numbers")  # lists would be copied at every step
+    return FILTERS["sum"](environment, values, attribute, start)
+
+
 # Only those of Jinja's filters whose work is in proportion to their input.
 _FROM_JINJA = """
     abs capitalize count d default dictsort first float int items last length lower map max min reject
     rejectattr
-    reverse round select selectattr sort sum title trim truncate unique upper urlencode
+    reverse round select selectattr sort title trim truncate unique upper urlencode
 """
 
 _OURS: dict[str, Callable[..., Any]] = {
@@ -281,16 +335,45 @@ _OURS: dict[str, Callable[..., Any]] = {
     "replace": _replace,
     "sha256": _sha256,
     "string": as_text,
+    "sum": _sum,
     "tojson": _to_json,
 }
 
 
 def _guarded_filter(function: Callable[..., Any]) -> Callable[..., Any]:
-    def guarded(*arguments: Any, **named: Any) -> Any:
-        return bounded(function(*arguments, **named))
+    wants = _wish_of(function)
 
-    # Jinja marks filters that want its context or environment by an attribute on the function.
-    guarded.__dict__.update(getattr(function, "__dict__", {}))
+    @pass_context
+    def guarded(context: Context, *arguments: Any, **named: Any) -> Any:
+        given = () if wants is None else (wants(context),)
+        value = bounded(function(*given, *arguments, **named))
+        charge(context, weight(value))
+        return value
+
+    return guarded
+
+
+def _wish_of(function: Callable[..., Any]) -> Callable[[Context], Any] | None:
+    """Return what Jinja is to hand to the function first; it marks such functions by an attribute."""
+    mark = getattr(function, "jinja_pass_arg", None)
+    wishes: Mapping[str, Callable[[Context], Any]] = {
+        "context": lambda context: context,
+        "eval_context": lambda context: context.eval_ctx,
+        "environment": lambda context: context.environment,
+    }
+    return None if mark is None else wishes[mark.name]
+
+
+def guarded_test(function: Any) -> Callable[..., Any]:
+    """Return a test, such as `in`, that is charged for what it looks through."""
+    wants = _wish_of(function)
+
+    @pass_context
+    def guarded(context: Context, *arguments: Any, **named: Any) -> Any:
+        charge(context, max(map(weight, arguments)))
+        given = () if wants is None else (wants(context),)
+        return function(*given, *arguments, **named)
+
     return guarded
 
 

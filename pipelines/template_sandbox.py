@@ -12,26 +12,24 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.visitor import NodeTransformer
 
 from pipelines.secrets import SecretMissing
-from pipelines.template_limits import TemplateError, allowed_filters, attribute, binary, bounded
+from pipelines.template_limits import (
+    STEPS,
+    Steps,
+    TemplateError,
+    allowed_filters,
+    attribute,
+    binary,
+    bounded,
+    charge,
+    guarded_test,
+    weight,
+)
 from pipelines.template_sql import sql_filters
 
 MAX_NESTING = 60
-MAX_STEPS = 200_000  # loop turns and calls in one rendering
-STEPS = "_millrace_steps"  # the name under which a rendering finds its counter
+MAX_REASON = 400  # characters
 
 _STATEMENTS = (nodes.Template, nodes.Output, nodes.If, nodes.For, nodes.Assign)
-
-
-class Steps:
-    """Counts the work of one rendering, over all its loops."""
-
-    def __init__(self) -> None:
-        self._left = MAX_STEPS
-
-    def take(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            raise TemplateError(f"the template needs more than {MAX_STEPS:,} steps, which is the limit")
 
 
 @pass_context
@@ -66,6 +64,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.globals["range"] = safe_range
         self.filters = allowed_filters()
         self.filters["_counted"] = _counted
+        self.tests = {name: guarded_test(function) for name, function in self.tests.items()}
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         return self.getitem(obj, attribute)
@@ -88,12 +87,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return self.undefined(hint=_missing(obj, name), exc=UndefinedError)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        return binary(operator, left, right, self.binop_table[operator])
+        value = binary(operator, left, right, self.binop_table[operator])
+        charge(context, weight(value))
+        return value
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         if STEPS in __context:
             __context[STEPS].take()
-        return bounded(super().call(__context, __obj, *args, **kwargs))
+        value = bounded(super().call(__context, __obj, *args, **kwargs))
+        charge(__context, weight(value))
+        return value
 
     def _generate(
         self, source: nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
@@ -154,6 +157,12 @@ SQL_SANDBOX = SqlSandbox()
 
 
 def reason(error: BaseException) -> str:
+    """Return what went wrong in a sentence that may be stored: an event's data can be in it."""
+    sentence = _reason(error)
+    return sentence if len(sentence) <= MAX_REASON else sentence[: MAX_REASON - 3] + "..."
+
+
+def _reason(error: BaseException) -> str:
     if isinstance(error, (TemplateError, SecretMissing)):
         return str(error)
     if isinstance(error, RecursionError | MemoryError):

@@ -14,8 +14,8 @@ from typing import Any
 from jinja2 import Undefined, nodes
 
 from pipelines.secrets import Secrets
-from pipelines.template_limits import MAX_TEXT, TemplateError, bounded, check_whole, joined
-from pipelines.template_sandbox import SANDBOX, SQL_SANDBOX, STEPS, Sandbox, Steps, check_nodes, reason
+from pipelines.template_limits import MAX_TEXT, STEPS, Steps, TemplateError, bounded, check_whole, joined
+from pipelines.template_sandbox import SANDBOX, SQL_SANDBOX, Sandbox, check_nodes, reason
 from pipelines.template_sql import unsafe_values
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
 
 MAX_SOURCE = 10_000  # characters of one expression
 MAX_SQL_SOURCE = 1_000_000
+MAX_SECONDS = 2.0  # of processor time for one expression
 
 _MARK = re.compile(r"\{\{|\{%|\{#")
 
@@ -144,7 +145,7 @@ def _compile_node(node: nodes.Expr) -> _Evaluate:
     template = SANDBOX.from_string(nodes.Template(body, lineno=1))
 
     def evaluate(names: Mapping[str, Any]) -> Any:
-        context = template.new_context(dict(names))
+        context = template.new_context({**names, STEPS: Steps(seconds=MAX_SECONDS)})
         for _ in template.root_render_func(context):
             pass
         value = context.vars["result"]
