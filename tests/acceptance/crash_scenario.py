@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from service.store import (
     refused,
     runs,
     sensors,
+    settling,
     ticks,
     triggers,
 )
@@ -63,6 +65,7 @@ def main() -> None:
     accept(database)
     tick(database)
     sense(database)
+    settle(database)
     forget(database)
     by_hand(database)
     replay(database)
@@ -124,6 +127,34 @@ def sense(database: Database) -> None:
     database.write(Commit.SENSOR, page)
     result = sensors.SensorTick(seen=1, new=1)
     database.write(Commit.SENSOR, lambda tx: sensors.finish_tick(tx, claimed, result, {"after": "a.csv"}))
+
+
+def settle(database: Database) -> None:
+    """Gather two events, and close their batch unless somebody has."""
+    trigger = ("demo", "p", "t")
+    gathered = [held_event(key) for key in ("first", "second")]
+    database.write(Commit.ACCEPT, lambda tx: unwrap(events.record(tx, gathered)))
+    with database.read() as connection:
+        members = [member.id for member in settling.members(connection, trigger, "all", most=10)]
+    if not members:
+        return
+    batch = event_of("settle:p/t", "batch")
+    (match,) = batch.matches
+    assert match.run is not None
+    run_id = match.run.id
+
+    def close(tx: Transaction) -> None:
+        assert settling.reserve(tx, trigger, "all", members)
+        unwrap(events.record(tx, [batch]))
+        settling.end(tx, trigger, "all", members, outcome=Outcome.BATCHED, reason=None, run_id=run_id)
+
+    database.write(Commit.SETTLE, close)
+
+
+def held_event(key: str) -> NewEvent:
+    match = NewMatch("p", "t", Outcome.HELD, "settling", settle_group="all")
+    event = event_of("webhook:p/t", key, runs_it=False)
+    return replace(event, outcome=Outcome.HELD, matches=(match,))
 
 
 def forget(database: Database) -> None:

@@ -46,23 +46,27 @@ EXPECTED = {
     "events": [
         ["files:/in", "a.csv", "ran"],
         ["schedule:p/nightly", "2026-01-02T00:00:00Z", "ran"],
+        ["settle:p/t", "batch", "ran"],
         ["webhook:p/t", "delivery-1", "ran"],
         ["webhook:p/t", "delivery-1#replay:1", "filtered"],
+        ["webhook:p/t", "first", "batched"],
+        ["webhook:p/t", "second", "batched"],
     ],
     "runs": [
         ["2026-01-02T00:00:00Z", "succeeded", 1],
         ["a.csv", "succeeded", 1],
+        ["batch", "succeeded", 1],
         ["by hand", "succeeded", 1],
         ["by hand", "succeeded", 2],
         ["delivery-1", "succeeded", 1],
     ],
     "backfills": [["finished", "succeeded"]],
-    "blocks": [["only", "succeeded", 1, 3]] * 5,
+    "blocks": [["only", "succeeded", 1, 3]] * 6,
     "ticks": [["nightly", "ran"]],
     "sensors": [["files", '{"after":"a.csv"}']],
     "sensor_ticks": [["files", 1]],
-    "ends": [[5, 5]],
-    "outgoing": [["sent", 5, 5]],
+    "ends": [[6, 6]],
+    "outgoing": [["sent", 6, 6]],
 }
 
 
