@@ -11,9 +11,10 @@ import os
 import queue
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,11 +25,26 @@ from pipelines.surroundings import add_project_to_path, restored_process
 from sensors.base import OptionsError, Page, Sensor, SensorError, TickContext
 from sensors.registry import UnknownSensorError, configure
 from service.running.executors.base import Message
-from service.running.executors.channel import Channel, outlive_sigterm
+from service.running.executors.channel import Channel, die, outlive_sigterm
 from service.running.executors.leftovers import adopt_orphans
 from service.running.executors.modules import LoadedModules
 from service.watching.context import tick_context
 from service.watching.messages import TickRequest, page_messages, request_of
+
+LAST_SECONDS = 3.0  # what listening ticks have to give back what they hold, once the engine is gone
+
+
+class EngineGone(Exception):
+    """There is nobody at the other end of the channel."""
+
+
+class TickChannel(Channel):
+    """A channel whose users end by themselves when the engine is gone: some hold what others wait for."""
+
+    def _hang_up(self) -> None:
+        if self._connection.closed:
+            super()._hang_up()  # a forked child
+        raise EngineGone
 
 
 class Host:
@@ -39,9 +55,17 @@ class Host:
         self._secrets = Secrets(Path(hello["secrets"]), os.environ)
         self._modules = LoadedModules()
         self._ticks: dict[int, _Tick] = {}
+        self._listening: dict[int, threading.Thread] = {}  # the ticks that are not alone
 
     def serve(self) -> None:
         """Tick what the engine asks for, until told to end. Returns only to leave the process."""
+        try:
+            self._serve()
+        except EngineGone:
+            self._give_back()
+            die()
+
+    def _serve(self) -> None:
         for message in self._channel.messages():
             match message["type"]:
                 case "shutdown":
@@ -61,9 +85,17 @@ class Host:
         tick = _Tick(self._channel, message["tick"], request, profiles)
         self._ticks[message["tick"]] = tick
         name = f"tick-{message['tick']}"
-        threading.Thread(target=self._work, args=(tick, message), name=name, daemon=True).start()
+        thread = threading.Thread(target=self._work, args=(tick, message), name=name, daemon=True)
+        if not message["alone"]:
+            self._listening[message["tick"]] = thread
+        thread.start()
 
     def _work(self, tick: _Tick, message: Message) -> None:
+        with suppress(EngineGone):
+            self._work_on(tick, message)
+        self._listening.pop(message["tick"], None)
+
+    def _work_on(self, tick: _Tick, message: Message) -> None:
         # Only a tick that is alone may have the working folder and the environment to itself.
         surroundings: AbstractContextManager[None] = nullcontext()
         if message["alone"]:
@@ -78,6 +110,15 @@ class Host:
             self._modules.remember()
         self._ticks.pop(message["tick"], None)
         self._channel.send(last)  # after all else: the engine may send the next tick at once
+
+    def _give_back(self) -> None:
+        """Have what listening ticks took and nobody committed go to other engines at once."""
+        until = time.monotonic() + LAST_SECONDS
+        for tick in [*self._ticks.values()]:
+            tick.hear("stop")
+            tick.hear("close")
+        for thread in [*self._listening.values()]:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _tell(self, kind: str, number: int) -> None:
         tick = self._ticks.get(number)
@@ -106,6 +147,8 @@ class _Tick:
         """Tick to the end and return the last message. Raises nothing that the sensor raises."""
         try:
             self._run()
+        except EngineGone:
+            raise
         except (SensorError, OptionsError, UnknownSensorError, MillraceError) as error:
             return {"type": "failed", "tick": self._number, "error": str(error)}
         except BaseException as error:  # a project's code may raise SystemExit, too
@@ -140,7 +183,7 @@ class _Tick:
 def main() -> None:
     os.dup2(2, 1)  # what a project's code prints must not mix with the output of a command
     outlive_sigterm()
-    channel = Channel(int(sys.argv[1]))
+    channel = TickChannel(int(sys.argv[1]))
     hello = next(channel.messages())
     adopt_orphans()
     gc.collect()

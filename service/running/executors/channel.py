@@ -51,7 +51,7 @@ class Channel:
             try:
                 yield json.loads(self._connection.recv_bytes())
             except (EOFError, OSError):
-                die()
+                self._hang_up()
 
     def has_news(self) -> bool:
         """Say whether something has come that `messages` has not yielded yet."""
@@ -66,6 +66,7 @@ class Channel:
         self._connection.close()
 
     def _hang_up(self) -> None:
+        """Act on the loss of the engine."""
         if self._connection.closed:
             os._exit(0)  # a forked child that ran on into our code
         die()
