@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from pipelines.model import Trigger, TriggerType
+from service.clocks.preview import upcoming
 from service.clocks.timetable import Cron, Every, TimetableError, TimetableTrigger, duration, timetable_of
 
 NEW_YORK = "America/New_York"
@@ -73,6 +75,44 @@ def test_start_means_not_before_and_counts_itself() -> None:
     spec = {"every": "1h", "start": "2026-01-01T02:00:00Z"}
 
     assert ticks(spec, "2026-01-01 00:00", "2026-01-01 03:30") == ["01-01 02:00", "01-01 03:00"]
+
+
+def test_end_means_not_after_and_counts_itself() -> None:
+    spec = {"every": "1h", "end": "2026-01-01T02:00:00Z"}
+
+    assert ticks(spec, "2026-01-01 00:00", "2026-01-02 00:00") == ["01-01 01:00", "01-01 02:00"]
+    assert list(timetable_of(spec).due(utc("2026-01-01 01:00"), utc("2026-01-05"))) == [
+        utc("2026-01-01 02:00")
+    ]
+
+
+def test_cron_that_no_library_gets_right_is_due_at_every_third_hour() -> None:
+    spec = {
+        "cron": "45 */3 * * *",
+        "timezone": "Pacific/Chatham",
+    }  # clocks at 45 minutes past, changed by one hour
+
+    assert len(ticks(spec, "2026-04-03 12:00", "2026-04-06 12:00")) == 24
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "sentence"),
+    [
+        (NEW_YORK, "2026-03-08", "clocks go forward 60 min at 02:00"),
+        (NEW_YORK, "2026-03-09", None),
+        (NEW_YORK, "2026-11-01", "clocks go back 60 min at 02:00"),
+        ("Australia/Lord_Howe", "2026-04-05", "clocks go back 30 min at 02:00"),
+        ("Africa/Cairo", "2026-04-24", "clocks go forward 60 min at 00:00"),
+        ("UTC", "2026-03-08", None),
+    ],
+)
+def test_days_on_which_the_clocks_are_changed_are_marked(zone: str, day: str, sentence: str | None) -> None:
+    spec = {"cron": "0 12 * * *", "timezone": zone}
+    noon = datetime.fromisoformat(f"{day} 12:00").replace(tzinfo=ZoneInfo(zone))
+
+    preview = next(upcoming(Trigger("p", "t", TriggerType.SCHEDULE, spec), noon - timedelta(hours=1)))
+
+    assert (preview.utc, preview.local, preview.clock_change) == (noon, noon, sentence)
 
 
 @pytest.mark.parametrize(
