@@ -219,8 +219,8 @@ class Dispatcher:
         return plan_event(project, event, concerned, moment, road=road or event.source)
 
     def awaits(self, project: str, kind: str, source: str | None = None) -> bool:
-        """Tell whether a trigger waits for events of this type; from this source, where one is named."""
-        return bool(self._listeners(project).hearing(kind, source))
+        """Tell whether such an event starts or saves anything; from this source, where one is named."""
+        return self._listeners(project).awaits(kind, source)
 
     def plan_baseline(
         self, project: str, event: Event, compiled: CompiledTrigger, *, road: str | None = None

@@ -21,17 +21,21 @@ class Listeners:
 
     by_type: Mapping[str, tuple[CompiledTrigger, ...]]
     watching: tuple[tuple[CompiledTrigger, Sensor[Any]], ...]
+    expected: tuple[Mapping[str, Any], ...] = ()  # what `expectation` triggers count
 
     @classmethod
     def of(cls, triggers: Iterable[CompiledTrigger]) -> Listeners:
         by_type: dict[str, list[CompiledTrigger]] = defaultdict(list)
-        watching = []
+        watching, expected = [], []
         for compiled in triggers:
             if compiled.trigger.type is TriggerType.EVENT:
                 by_type[str(compiled.trigger.spec.get("event"))].append(compiled)
             elif compiled.trigger.type is TriggerType.SENSOR and (sensor := _sharing(compiled)):
                 watching.append((compiled, sensor))
-        return cls({kind: tuple(found) for kind, found in by_type.items()}, tuple(watching))
+            elif compiled.trigger.type is TriggerType.EXPECTATION:
+                expected.append(compiled.trigger.spec.get("expect") or {})
+        by_kind = {kind: tuple(found) for kind, found in by_type.items()}
+        return cls(by_kind, tuple(watching), tuple(expected))
 
     def concerned(
         self, event: Event, own: Sequence[CompiledTrigger], seen: frozenset[StateKey]
@@ -52,6 +56,16 @@ class Listeners:
         """Return the triggers that wait for events of this type; from this source, where one is named."""
         waiting = self.by_type.get(kind, ())
         return [compiled for compiled in waiting if source is None or _is_from(compiled, source)]
+
+    def awaits(self, kind: str, source: str | None = None) -> bool:
+        """Tell whether such an event starts or saves anything; from this source, where one is named."""
+        return bool(self.hearing(kind, source)) or any(_counts(one, kind, source) for one in self.expected)
+
+
+def _counts(expected: Mapping[str, Any], kind: str, source: str | None) -> bool:
+    event, wanted = expected.get("event"), expected.get("source")
+    is_other = event not in (None, kind) or (source is not None and wanted not in (None, source))
+    return not is_other and (event is not None or wanted is not None)
 
 
 def _sharing(compiled: CompiledTrigger) -> Sensor[Any] | None:

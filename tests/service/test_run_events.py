@@ -184,3 +184,14 @@ def test_the_announcer_wakes_when_a_run_ends(chain: Hooks) -> None:
         wait_until(lambda: run_events(chain), seconds=4, what="the event of the run")
     finally:
         announcer.stop()
+
+
+def test_an_expectation_gets_its_events(tmp_path: Path) -> None:
+    expect = {"event": "run.succeeded", "source": "run:etl"}
+    expectation = {"name": "done", "type": "expectation", "expect": expect, "by": "07:00"}
+    with running_hooks(tmp_path, [HOOK, expectation]) as hooks:
+        hooks.accept()
+        hooks.finish_one()
+
+        assert announce(hooks) == 1
+        assert [event.outcome for event in run_events(hooks)] == [Outcome.UNMATCHED]
