@@ -14,7 +14,7 @@ from tests.sensors.http_rig import HttpRig
 from tests.sensors.pubsub_rig import PubSubRig
 from tests.sensors.python_rig import PythonRig
 from tests.sensors.rig import Rig
-from tests.sensors.sql_rig import PostgresByWatermarkRig, PostgresRig, SqliteByWatermarkRig, SqliteRig
+from tests.sensors.sql_rig import PostgresRig, SqliteByWatermarkRig, SqliteRig
 
 
 class FilesRig(Rig):
@@ -56,6 +56,5 @@ RIGS: Mapping[str, type[Rig]] = {
     "python": PythonRig,
     "sql": SqliteRig,
     "sql, watermark": SqliteByWatermarkRig,
-    "sql, postgres": PostgresRig,
-    "sql, postgres, watermark": PostgresByWatermarkRig,
+    "sql, postgres, watermark": PostgresRig,
 }

@@ -1,4 +1,4 @@
-"""A table that a query watches: in SQLite and in Postgres, as a whole and by a watermark."""
+"""A table that a query watches: in SQLite as a whole and by a watermark, in Postgres by a watermark."""
 
 from __future__ import annotations
 
@@ -87,6 +87,7 @@ class SqliteByWatermarkRig(SqliteRig):
 
 
 class PostgresRig(_SqlRig):
+    by_watermark: ClassVar[bool] = True
     part: ClassVar[str | None] = "postgres_url"
 
     def __init__(self, scratch: Path, server: str) -> None:
@@ -105,7 +106,3 @@ class PostgresRig(_SqlRig):
         address = self._address.replace("postgresql+psycopg2://", "postgresql://")
         with closing(psycopg2.connect(address)) as connection, connection, connection.cursor() as cursor:
             cursor.executemany(statement.format("%s"), rows)
-
-
-class PostgresByWatermarkRig(PostgresRig):
-    by_watermark: ClassVar[bool] = True

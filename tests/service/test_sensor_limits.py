@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from sensors.base import Cursor, Options, Page, Sensor, SensorError, TickContext
 from sensors.event import Event
@@ -217,6 +219,32 @@ def test_shared_sensor_is_ticked_by_two_engines_at_once(
 
     assert all(claim is not None and claim.is_shared for claim in claims)
     assert lease_of(engine) is None
+
+
+def test_what_no_notification_told_of_is_counted_and_logged(
+    engine: Clockwork, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find("files"), "reconciles", True)
+    land(engine, "there at first sight")
+    engine.now.advance(minutes=1)
+    tick(engine, watcher)
+    land(engine, "told", "missed", "new")
+    engine.now.advance(minutes=1)
+    told, fresh = (str(engine.root / "inbox" / name) for name in ("told", "new"))
+    os.utime(fresh, (engine.now.moment.timestamp(), engine.now.moment.timestamp()))
+    stamp = os.stat(told).st_mtime_ns
+    told_of = Event("files:taxi/landed", f"{told}#1:{stamp}", "file.created", utc_now(), data={"size": 1})
+    planned = engine.dispatcher.plan("city", told_of, [], road="webhook")
+    engine.runtime.database.write(Commit.ACCEPT, lambda tx: engine.dispatcher.record_page(tx, [planned]))
+
+    with capture_logs() as logs:
+        result = tick(engine, watcher)
+
+    assert result is not None
+    assert result.reconciled == 1  # the notification of the fresh one may still come
+    assert "listing found what no notification had told of" in [line["event"] for line in logs]
+    with engine.runtime.database.read() as connection:
+        assert sensors.listing(connection, "city", "taxi", "landed")[0].result.reconciled == 1
 
 
 def test_sensor_apart_is_recorded_page_by_page(engine: Clockwork, watcher: Watcher) -> None:

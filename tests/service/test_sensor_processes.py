@@ -103,7 +103,10 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def is_gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_next_page_is_made_only_after_the_last_one_is_committed(bench: Bench) -> None:
