@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sensors.base import PAGE_SIZE, Cursor, Options, Page, Sensor, TickContext
 from sensors.google import GoogleOptions, credentials_of, told_plainly
-from sensors.pubsub_messages import BodyFormat, Message, event_of
+from sensors.json_path import parse_path
+from sensors.pubsub_messages import JSON_PATH, BodyFormat, Message, event_of
 from sensors.pubsub_pull import Flow, Pull
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ class PubSubOptions(GoogleOptions):
         min_length=1,
         description="what the publisher's own repeats have in common: an attribute, or $.path.in.the.body",
     )
-    listen: float | None = Field(
-        default=None, gt=0, description="seconds one tick listens; by default, as long as the engine lets it"
-    )
     max_messages: int = Field(
         default=1000, ge=1, le=50_000, description="pulled and not yet committed, at most"
     )
@@ -49,6 +47,13 @@ class PubSubOptions(GoogleOptions):
         le=600,
         description="seconds after which a message comes again that was pulled and not acked",
     )
+
+    @field_validator("key")
+    @classmethod
+    def _can_be_read(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith(JSON_PATH):
+            parse_path(value)
+        return value
 
     @property
     def path(self) -> str:
@@ -68,7 +73,7 @@ class PubSubSensor(Sensor[PubSubOptions]):
     shared: ClassVar[bool] = True
 
     def tick(self, cursor: Cursor, context: TickContext) -> Iterator[Page]:
-        until = time.monotonic() + (self.options.listen or context.listen_seconds or LOOK_SECONDS)
+        until = time.monotonic() + (context.listen_seconds or LOOK_SECONDS)
         with told_plainly(
             f"the subscription {self.options.path}",
             missing="make it with `gcloud pubsub subscriptions create`, or mend the trigger's options",

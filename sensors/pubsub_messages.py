@@ -11,7 +11,9 @@ from typing import Any
 
 from sensors.event import Event, bounded_key
 from sensors.gcs_news import from_notification
+from sensors.json_path import PathError, parse_path, values_at
 from sensors.payloads import Format, read_payload, text_fault
+from sensors.plain import storable
 
 MESSAGE_TYPE = "pubsub.message"
 JSON_PATH = "$."  # what tells a path into the body from the name of an attribute
@@ -132,32 +134,21 @@ def _headers(message: Message, form: BodyFormat) -> tuple[dict[str, str], str | 
         for name, value in found.items()
         if (fault := text_fault(name) or text_fault(value))
     ]
-    return {_storable(name): _storable(value) for name, value in found.items()}, next(iter(faults), None)
-
-
-def _storable(text: str) -> str:
-    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+    return {storable(name): storable(value) for name, value in found.items()}, next(iter(faults), None)
 
 
 def _publishers_key(message: Message, data: Any, key: str | None) -> str | None:
     """Return the publisher's id of what the message says; None where the message has none."""
     if key is None:
         return None
-    value = (
-        _at(data, key.removeprefix(JSON_PATH)) if key.startswith(JSON_PATH) else message.attributes.get(key)
-    )
+    value = _at(data, key) if key.startswith(JSON_PATH) else message.attributes.get(key)
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
         return None
     return f"{key}={value}"
 
 
 def _at(data: Any, path: str) -> Any:
-    """Return what lies at a path such as `order.lines.0.id`; None when nothing does."""
-    for step in path.split("."):
-        if isinstance(data, Mapping):
-            data = data.get(step)
-        elif isinstance(data, list) and step.isdecimal() and int(step) < len(data):
-            data = data[int(step)]
-        else:
-            return None
-    return data
+    try:
+        return next(values_at(data, parse_path(path)), None)
+    except PathError:
+        return None

@@ -8,10 +8,11 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sensors.event import Event
+from sensors.moments import moment_of
 from sensors.payloads import Format, read_payload
 from sensors.pubsub_messages import MESSAGE_TYPE, Message, bare_event_of, event_of
 from service.intake.doors import Door
@@ -111,7 +112,7 @@ def wrapped_message(envelope: Mapping[str, Any], message: Mapping[str, Any], now
     return Message(
         id=_text(message, "messageId", "message_id"),
         subscription=_text(envelope, "subscription"),
-        published=_moment(_text(message, "publishTime", "publish_time"), now),
+        published=moment_of(_text(message, "publishTime", "publish_time")) or now,
         body=body,
         attributes={str(name): str(value) for name, value in attributes.items()}
         if isinstance(attributes, Mapping)
@@ -130,7 +131,7 @@ def _bare(body: bytes, headers: Mapping[str, str], now: datetime) -> Message:
     return Message(
         id=headers.get(f"{META}message-id", ""),
         subscription=headers.get(f"{META}subscription-name", ""),
-        published=_moment(headers.get(f"{META}publish-time", ""), now),
+        published=moment_of(headers.get(f"{META}publish-time", "")) or now,
         body=body,
         attributes=attributes,
         ordering_key=_utf8(headers.get(f"{META}ordering-key", "")),
@@ -140,14 +141,6 @@ def _bare(body: bytes, headers: Mapping[str, str], now: datetime) -> Message:
 def _text(fields: Mapping[str, Any], *names: str) -> str:
     """Return the first that is there; Pub/Sub spells its names in two ways."""
     return next((str(fields[name]) for name in names if fields.get(name) is not None), "")
-
-
-def _moment(text: str, otherwise: datetime) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return otherwise
 
 
 def _utf8(value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from sensors import pubsub as module
 from sensors.base import PAGE_SIZE, OptionsError, Page, SensorError, TickContext
 from sensors.event import Event
 from sensors.pubsub import PubSubSensor
+from sensors.pubsub_messages import BodyFormat, Message, event_of
 from tests.parts.pubsub import PROJECT, PubSubEmulator, running_pubsub
 from tests.parts.waiting import wait_until
 
@@ -273,3 +277,83 @@ def test_options_that_are_wrong_are_named() -> None:
 
     text = str(caught.value)
     assert all(name in text for name in ("project", "subscription", "ack_deadline", "colour"))
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [("order-id", "order-id=a7"), ("$.order.lines[0].id", "$.order.lines[0].id=3"), ("$.nowhere", None)],
+)
+def test_repeats_of_the_publisher_have_one_key(line: Line, key: str, expected: str | None) -> None:
+    line.options = {"key": key}
+    message = {"data": b'{"order": {"lines": [{"id": 3}]}}', "attributes": {"order-id": "a7"}}
+    ids = line.publish(message, message)
+
+    keys = {event.key for event in line.some(2)}
+
+    assert keys == ({expected} if expected else set(ids))
+
+
+def test_a_path_that_cannot_be_read_is_an_error_of_the_options() -> None:
+    with pytest.raises(OptionsError, match="is no path"):
+        PubSubSensor.configure({"project": "p", "subscription": "orders", "key": "$.a["})
+
+
+@pytest.mark.parametrize(
+    ("form", "body", "data", "is_readable"),
+    [
+        ("auto", b'{"a": 1}', {"a": 1}, True),
+        ("auto", b"12", 12, True),
+        ("auto", b"[INFO] a line of a log", None, False),
+        ("text", b"[INFO] a line of a log", "[INFO] a line of a log", True),
+        ("text", b"\xff", None, False),
+        ("json", b"words", None, False),
+        ("auto", b"words", "words", True),
+        ("auto", b"\x08\x96\x01\x00", "CJYBAA==", True),
+        ("bytes", b'{"a": 1}', "eyJhIjogMX0=", True),
+        ("auto", b'{"a": NaN}', None, False),
+        ("auto", b"[" * 5000, None, False),
+    ],
+)
+def test_bodies_are_read_as_the_trigger_says(form: str, body: bytes, data: Any, is_readable: bool) -> None:
+    message = Message("1", f"projects/{PROJECT}/subscriptions/s", datetime.now(UTC), body)
+
+    event = event_of(message, BodyFormat(form))
+
+    assert event.data == data
+    assert (event.quarantine is None) is is_readable
+    assert (event.key, event.raw) == ("1", body)
+
+
+def test_attribute_that_no_store_holds_is_a_reason_for_the_quarantine() -> None:
+    message = Message("1", "s", datetime.now(UTC), b"{}", {"a": "x\x00", "b": "y"})
+
+    event = event_of(message)
+
+    assert event.quarantine == "the attribute 'a' holds the character NUL"
+    assert (event.headers["a"], event.headers["b"]) == ("x\\x00", "y")
+
+
+def test_notification_of_an_object_is_that_objects_event(line: Line) -> None:
+    attributes = {
+        "eventType": "OBJECT_FINALIZE",
+        "bucketId": "lake",
+        "objectId": "yellow/a.parquet",
+        "objectGeneration": "17",
+    }
+    line.publish({"data": b'{"size": "5"}', "attributes": attributes})
+
+    event = line.one()
+
+    assert (event.source, event.key) == ("gcs:lake", "gcs:lake/yellow/a.parquet#17:finalize")
+    assert event.data["size"] == 5
+    assert event.headers["pubsub-subscription"] == line.source.removeprefix("pubsub:")
+
+
+@given(body=st.binary(max_size=200), name=st.text(max_size=20), value=st.text(max_size=20))
+@example(body=b'"\\ud800"', name="\ud800", value="\x00")
+def test_nothing_in_a_message_makes_it_raise(body: bytes, name: str, value: str) -> None:
+    event = event_of(Message("1", "s", datetime.now(UTC), body, {name: value}), key="$.a.b")
+
+    stored = json.dumps({"data": event.data, "headers": dict(event.headers)}, ensure_ascii=False)
+    assert "\x00" not in stored
+    stored.encode()
