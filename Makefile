@@ -6,13 +6,18 @@ STAMP := $(VENV)/.installed
 PYTHON ?= python3
 WORKERS ?= 2
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test chaos check format bench clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
 
 test: $(STAMP)
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+# The campaigns of kills, ten times as long as `make test` has them, and on both stores.
+chaos: $(STAMP)
+	CHAOS_MESSAGES=10000 CHAOS_EVENTS=2000 CHAOS_KILLS=200 $(BIN)/pytest -v $(ARGS) \
+		tests/acceptance/test_pubsub_campaign.py tests/acceptance/test_kill_campaign.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

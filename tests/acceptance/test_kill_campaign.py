@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -19,10 +20,10 @@ from tests.parts.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
-EVENTS = 200
-KILLS = 20
-SEND_SECONDS = 120
-FINISH_SECONDS = 180
+EVENTS = int(os.environ.get("CHAOS_EVENTS", "200"))  # `make chaos` has more
+KILLS = int(os.environ.get("CHAOS_KILLS", "20"))
+SEND_SECONDS = 120 * max(1, KILLS / 20)
+FINISH_SECONDS = 180 * max(1, EVENTS / 200)
 
 NOTE_BEGIN = """
 import os, time

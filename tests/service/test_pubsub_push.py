@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from pipelines.project import Project
@@ -17,6 +19,7 @@ from service.store import events
 from service.store.ids import new_id
 from service.store.values import Outcome, StoredEvent
 from tests.parts.hooks import Hooks, running_hooks
+from tests.parts.pubsub import PROJECT, PubSubEmulator
 from tests.parts.waiting import wait_until
 
 TOKEN = "Bearer s3cret"
@@ -322,3 +325,28 @@ def test_bare_attribute_that_is_no_latin_text_is_read(hooks: Hooks, message_id: 
 
     assert push(hooks, b"1", headers=bare(message_id, name=spelt)).status_code == 204
     assert stored(hooks).headers["name"] == "Müller"
+
+
+@pytest.mark.parametrize("form", ["wrapped", "bare"])
+def test_emulator_pushes_and_takes_the_answer_for_an_ack(
+    hooks: Hooks, pubsub: PubSubEmulator, form: str
+) -> None:
+    server = make_server("127.0.0.1", 0, hooks.app, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    bare_too = {} if form == "wrapped" else {"no_wrapper": {"write_metadata": True}}
+    endpoint = f"http://127.0.0.1:{server.port}/pubsub/etl/open"
+    topic = pubsub.make_topic()
+    subscription = pubsub.make_subscription(topic, push_config={"push_endpoint": endpoint, **bare_too})
+
+    ids = pubsub.publish(topic, [{"data": b'{"n": 5}', "attributes": {"Kind": "new"}}])
+
+    def came() -> StoredEvent | None:
+        with hooks.runtime.database.read() as connection:
+            return next((event for event in events.listing(connection) if event.key in ids), None)
+
+    event = wait_until(came, what="the push")
+    assert (event.data, event.headers["kind"]) == ({"n": 5}, "new")
+    assert event.headers["pubsub-subscription"] == f"projects/{PROJECT}/subscriptions/{subscription}"
+    wait_until(lambda: hooks.event(event.id).run_ids, what="its run")
+    server.shutdown()
+    assert pubsub.unacked(subscription) == []
