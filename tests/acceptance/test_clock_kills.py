@@ -22,9 +22,9 @@ from tests.parts.waiting import wait_until
 pytestmark = pytest.mark.acceptance
 
 ENGINES = 3
-KILLS = 12
+KILLS = 10
 SCHEDULES = {f"s{place}": 1 + place % 2 for place in range(6)}  # how many seconds apart
-BUSY_SECONDS = 8.0
+BUSY_SECONDS = 6.0
 
 NOTHING = BlockFile("nothing", "@custom\ndef nothing(*args, **kwargs):\n    pass\n")
 

@@ -82,10 +82,11 @@ def differences(text: str, zone: Zone, spans: Sequence[Span]) -> Iterator[str]:
 def tried(zone: Zone, place: int) -> Iterator[tuple[str, list[Span]]]:
     """Yield the texts for a zone, each with the spans of time in which it is tried.
 
-    In all the years each has every sixth of the rare texts and one of the daily ones; around each change of
-    its clocks it has them all.
+    In all the years each has every sixth of the rare texts; where clocks are changed also one of the daily
+    ones, and around each change it has them all.
     """
-    for text in [*RARE[place % 6 :: 6], DAILY[place % len(DAILY)]]:
+    daily = DAILY[place % len(DAILY)]
+    for text in [*RARE[place % 6 :: 6], *([daily] if zone.changes else [])]:
         yield text, [(FIRST, END)]
     moments = zone.changes or [FIRST + timedelta(days=10 + place)]
     for text, reach in REACHES.items():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from service.clocks.clocked import Clocked
 from service.clocks.ticking import MISSED, Ticker
+from service.clocks.timetable import Every, TimetableError
 from service.store.session import Commit
 from service.store.triggers import pause
 from service.store.values import Outcome
@@ -162,6 +165,38 @@ def test_tick_of_a_paused_trigger_is_held(build: Build) -> None:
 
     assert engine.ticks("hourly")[-1].outcome == Outcome.HELD
     assert engine.runs() == []
+
+
+def test_tick_that_is_dropped_while_paused_says_so(build: Build) -> None:
+    engine = build("triggers: [{name: hourly, type: schedule, cron: '@hourly', while_paused: drop}]")
+    engine.seed_tick("hourly", at("2026-01-10 11:00"))
+    engine.runtime.database.write(Commit.TRIGGER, lambda tx: pause(tx, "city", "taxi", "hourly"))
+    engine.now.moment = at("2026-01-10 12:00:01")
+
+    bring_up_to_date(engine)
+
+    tick = engine.ticks("hourly")[-1]
+    assert tick.outcome == Outcome.SKIPPED
+    assert "paused" in (tick.reason or "")
+
+
+def test_one_schedule_that_cannot_be_planned_stops_no_other(build: Build) -> None:
+    engine = build(
+        "triggers: [{name: hourly, type: schedule, every: 1h}, {name: bad, type: schedule, every: 1h}]"
+    )
+    for name in ("hourly", "bad"):
+        engine.seed_tick(name, at("2026-01-10 11:00"))
+    engine.now.moment = at("2026-01-10 14:00:01")
+    broken = replace(
+        engine.trigger("bad"), trigger=replace(engine.trigger("bad").trigger, spec={"catch_up": 1})
+    )
+    clocked = [Clocked(one, Every(timedelta(hours=1))) for one in (broken, engine.trigger("hourly"))]
+
+    answers = Ticker(engine.runtime.database, engine.dispatcher, engine.now).bring_all_up_to_date(clocked)
+
+    assert isinstance(answers[0], TimetableError)
+    assert answers[1] == 3
+    assert len(engine.ticks("bad")) == 1
 
 
 def test_variables_of_the_tick_reach_the_run(build: Build) -> None:
