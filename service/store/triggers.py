@@ -41,7 +41,11 @@ _INSERT = insert_if_absent(triggers)
 _WAITING = (
     select(runs.c.project, runs.c.pipeline, runs.c.trigger, func.count())
     .where(
-        or_(runs.c.state == RunState.QUEUED, runs.c.blocked_by.is_not(None)),
+        or_(
+            runs.c.state == RunState.QUEUED,
+            runs.c.blocked_by.is_not(None),
+            (runs.c.state == RunState.WAITING) & runs.c.started_at.is_(None),  # for its window
+        ),
         runs.c.trigger.in_(bindparam("names", expanding=True)),
     )
     .group_by(runs.c.project, runs.c.pipeline, runs.c.trigger)
@@ -105,7 +109,7 @@ def paused(connection: Connection) -> frozenset[TriggerId]:
 
 
 def queued_runs(connection: Connection, wanted: Collection[TriggerId]) -> Mapping[TriggerId, int]:
-    """Count the runs of each wanted trigger that nobody executes yet, those held back by a limit included."""
+    """Count the runs of each wanted trigger that nobody executes yet, those held back by limits included."""
     names = sorted({name for _, _, name in wanted})
     counted = dict.fromkeys(wanted, 0)
     if names:

@@ -211,3 +211,18 @@ def test_variables_of_the_tick_reach_the_run(build: Build) -> None:
 
     (run,) = engine.runs()
     assert dict(run.variables) == {"month": "2026-01", "fixed": 3}
+
+
+def test_tick_that_finds_its_limit_full_is_skipped_and_says_so(build: Build) -> None:
+    limited = "{name: hourly, type: schedule, cron: '0 * * * *', concurrency: {limit: 1, when_full: skip}}"
+    engine = build(f"triggers: [{limited}]")
+    engine.seed_tick("hourly", at("2026-01-10 11:00"))
+    for hour in (12, 13):
+        engine.now.moment = at(f"2026-01-10 {hour}:00:01")
+        assert bring_up_to_date(engine) == 1
+
+    ran, skipped = engine.ticks("hourly")[-2:]
+    assert [run.id for run in engine.runs()] == [ran.run_id]
+    assert (skipped.outcome, skipped.run_id) == (Outcome.SKIPPED, None)
+    assert "the limit trigger:city/taxi/hourly is full" in str(skipped.reason)
+    assert [event.outcome for event in engine.events()] == [Outcome.RAN, Outcome.SKIPPED]
