@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
-
 from pipelines.model import TriggerType
 from service.backfills.judging import Found, Status, judge_event
 from service.backfills.request import Events, Request
@@ -13,6 +11,7 @@ from service.matching.replaying import Triggers, concerned
 from service.matching.triggers import CompiledTrigger
 from service.store import backfill_slots
 from service.store.event_choice import Chosen, concerning
+from service.store.session import Connection
 from service.store.values import Match, Outcome, StoredEvent
 
 _NEVER_HAD: tuple[Outcome | None, str | None] = (None, None)

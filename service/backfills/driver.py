@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import structlog
-from sqlalchemy import Connection
 
 from pipelines.errors import MillraceError
 from service.backfills.steps import DatesStep, EventStep, Step
@@ -23,7 +22,7 @@ from service.runtime import Runtime
 from service.store import backfill_slots, backfills, replays
 from service.store.backfill_slots import StoredSlot
 from service.store.backfills import Backfill, BackfillState, Tally
-from service.store.session import Commit, Transaction
+from service.store.session import Commit, Connection, Transaction
 from service.store.wakeups import Subscription
 
 logger = structlog.get_logger(__name__)

@@ -112,5 +112,17 @@ class Request:
             raise BackfillError("events bring their own variables and times; leave out both")
 
 
+def moment_of(text: str) -> date | datetime:
+    """Read a date or an ISO 8601 time. Raises BackfillError."""
+    for read in (date.fromisoformat, datetime.fromisoformat):
+        try:
+            return read(text.strip())
+        except ValueError:
+            continue
+    raise BackfillError(
+        f"{text[:40]!r} is not a date such as 2024-01-31, or a time such as 2024-01-31T05:00Z"
+    )
+
+
 def _text(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value

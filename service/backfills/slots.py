@@ -71,7 +71,7 @@ class Step:
         for steps in count():
             bound = self._after(start, steps * self.number, clock)
             if bound is None:
-                return
+                raise SlotError(f"a slot of {self.number}{self.unit} leads beyond the year {LAST_YEAR}")
             if last is None or bound > last:  # a day that a zone skips altogether is no slot
                 yield bound
                 last = bound

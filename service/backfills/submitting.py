@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection
-
 from pipelines.model import TriggerType
 from service.backfills.choosing import events_of
 from service.backfills.judging import Found, Status, judge_slots
@@ -22,7 +20,7 @@ from service.store import backfill_slots, backfills
 from service.store.backfill_slots import Span
 from service.store.backfills import Backfill, BackfillState, Place
 from service.store.ids import new_id
-from service.store.session import Commit, Transaction
+from service.store.session import Commit, Connection, Transaction
 
 
 class PreviewChanged(BackfillError):

@@ -20,6 +20,8 @@ _COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "pipelines": ("pipelines", "pipelines", "List and show pipelines."),
     "trigger": ("trigger", "trigger", "List, pause, resume and fire triggers."),
     "sensors": ("sensors", "sensors", "List, tick, reset, pause and resume sensors."),
+    "backfill": ("backfill", "backfill", "Run a pipeline for a range of dates, or for stored events."),
+    "backfills": ("backfills", "backfills", "List, show, pause, resume and cancel backfills."),
     "runs": ("runs", "runs", "List, show, watch, cancel and retry runs."),
     "events": ("events", "events", "List, follow, replay and forget events; refused deliveries."),
     "db": ("db", "db", "Look after the store."),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from service.store.commits import ALL_CRASH_POINTS, Commit
 from service.store.database import Database, Transaction
 from service.store.group_commit import GroupCommit
 
-__all__ = ["ALL_CRASH_POINTS", "Commit", "Database", "GroupCommit", "Transaction"]
+__all__ = ["ALL_CRASH_POINTS", "Commit", "Connection", "Database", "GroupCommit", "Transaction"]

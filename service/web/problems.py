@@ -12,6 +12,9 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from pipelines.errors import MillraceError
 from pipelines.variables import InputError
+from service.backfills.request import BackfillError
+from service.backfills.slots import SlotError
+from service.backfills.submitting import PreviewChanged
 from service.errors import (
     Closed,
     CommitUnknown,
@@ -37,9 +40,12 @@ _STATUS_OF: Mapping[type[MillraceError | MillraceServiceError], HTTPStatus] = {
     UnknownProject: HTTPStatus.NOT_FOUND,
     UnknownPipeline: HTTPStatus.NOT_FOUND,
     WrongState: HTTPStatus.CONFLICT,
+    PreviewChanged: HTTPStatus.CONFLICT,
     IdempotencyConflict: HTTPStatus.CONFLICT,
     UnknownBlock: HTTPStatus.UNPROCESSABLE_ENTITY,
     InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    BackfillError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    SlotError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnstorableText: HTTPStatus.UNPROCESSABLE_ENTITY,
     QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
     Closed: HTTPStatus.SERVICE_UNAVAILABLE,
