@@ -86,6 +86,7 @@ class Host:
         self._ticks[message["tick"]] = tick
         name = f"tick-{message['tick']}"
         thread = threading.Thread(target=self._work, args=(tick, message), name=name, daemon=True)
+        self._channel.send({"type": "begun", "tick": message["tick"]})
         if not message["alone"]:
             self._listening[message["tick"]] = thread
         thread.start()

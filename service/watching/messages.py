@@ -1,8 +1,8 @@
 """What the engine and a sensor process tell each other, as JSON has it.
 
 The engine sends `tick` and gets pages; it answers each with `next` once it is committed, or with `close`, and
-may send `stop` at any time. The process ends a tick by `done` or `failed`, and takes none as `stale` when it
-has loaded modules of the project that have changed since.
+may send `stop` at any time. The process says `begun`, ends a tick by `done` or `failed`, and answers `stale`
+instead when it has loaded modules of the project that have changed since.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from service.watching.messages import page_of
 
 logger = structlog.get_logger(__name__)
 
+START_SECONDS = 60.0  # for a process to start, on a machine that has much else to do
 LOOK_SECONDS = 0.25  # how often a waiting tick looks whether it is to stop
 
 _ENDS = ("done", "failed", "died", "stale")
@@ -57,6 +58,7 @@ class RemoteTick:
         self._grace_seconds = grace_seconds
         self._is_stopping = is_stopping
         self._deadline = time.monotonic() + seconds
+        self._begin_until: float | None = time.monotonic() + START_SECONDS  # None: it has begun
         self._is_told = False
         self._give_up_at: float | None = None  # counts only while the process has the word
         self._is_over = False
@@ -97,15 +99,26 @@ class RemoteTick:
     def _hear(self) -> Message:
         """Return what the process says next. Raises SensorError when that does not come in time."""
         while True:
-            if time.monotonic() > self._deadline or self._is_stopping():
+            is_over = self._begin_until is None and time.monotonic() > self._deadline
+            if is_over or self._is_stopping():
                 self._order_end()
             try:
                 message = self._answers.get(timeout=LOOK_SECONDS)
             except queue.Empty:
                 self._lose_patience()
                 continue
+            if message["type"] == "begun":
+                self._begun()
+                continue
             self._is_over = message["type"] in _ENDS
             return message
+
+    def _begun(self) -> None:
+        """Count the time from here: a process may have had to be started first."""
+        self._begin_until = None
+        self._deadline = time.monotonic() + self._seconds
+        if self._give_up_at is not None:
+            self._give_up_at = time.monotonic() + self._grace_seconds
 
     def _tell(self, kind: str) -> None:
         self._process.send({"type": kind, "tick": self._number})
@@ -119,7 +132,8 @@ class RemoteTick:
             self._tell("stop")
 
     def _lose_patience(self) -> None:
-        if self._give_up_at is None or time.monotonic() < self._give_up_at:
+        give_up_at = self._give_up_at if self._begin_until is None else self._begin_until
+        if give_up_at is None or time.monotonic() < give_up_at:
             return
         self._is_over = True
         self._process.give_up()
