@@ -14,10 +14,11 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-# The campaigns of kills, ten times as long as `make test` has them, and on both stores.
+# The campaigns of kills, ten times as long as `make test` has them and on both stores, and all clocks in full.
 chaos: $(STAMP)
-	CHAOS_MESSAGES=10000 CHAOS_EVENTS=2000 CHAOS_KILLS=200 $(BIN)/pytest -v $(ARGS) \
-		tests/acceptance/test_pubsub_campaign.py tests/acceptance/test_kill_campaign.py
+	CHAOS_MESSAGES=10000 CHAOS_EVENTS=2000 CHAOS_KILLS=200 CHAOS_CLOCKS=full $(BIN)/pytest -v $(ARGS) \
+		tests/acceptance/test_pubsub_campaign.py tests/acceptance/test_kill_campaign.py \
+		tests/service/test_clock_campaign.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
