@@ -153,7 +153,7 @@ def test_door_without_verify_takes_the_triggers_own_token() -> None:
         ({"queue_limit": 0}, "`queue_limit` must be a whole number above 0"),
         ({"max_body": "big"}, "`max_body` must be a whole number above 0"),
         ({"verify": {"scheme": "hmac", "secret": "x"}}, "it needs `header`"),
-        ({"verify": "magic"}, "`scheme` must be one of none, token, hmac, standard_webhooks"),
+        ({"verify": "magic"}, "`scheme` must be one of none, token, basic, hmac, standard_webhooks"),
     ],
 )
 def test_door_that_cannot_work_says_why(spec: dict[str, Any], fault: str) -> None:
