@@ -40,9 +40,7 @@ _THIS = (
 )
 _TAKE_BACK = delete(ticks).where(_THIS)
 _STARTED_NONE = (
-    update(ticks)
-    .where(_THIS)
-    .values(outcome=bindparam("new_outcome"), reason=bindparam("why"), run_id=None)
+    update(ticks).where(_THIS).values(outcome=bindparam("new_outcome"), reason=bindparam("why"), run_id=None)
 )
 _BECAME = (
     select(matches.c.outcome, runs.c.state)
