@@ -13,6 +13,7 @@ from functools import partial
 import structlog
 
 from pipelines.errors import MillraceError
+from service.backfills.making import Declared
 from service.backfills.steps import DatesStep, EventStep, Step
 from service.backfills.submitting import Backfills
 from service.dispatcher import Dispatcher
@@ -113,17 +114,20 @@ class Driver:
         """Do all that needs no transaction, by the first position of each chunk."""
         if not chunks:
             return {}
+        declared = self._declared(backfill)
         if backfill.spec["over"] == "events":
             return {
                 slot.position: EventStep(backfill, slot, kept.get(slot.event_id or ""), self._dispatcher)
                 for [slot, *_] in chunks
             }
+        return {chunk[0].position: DatesStep(backfill, chunk, declared) for chunk in chunks}
+
+    def _declared(self, backfill: Backfill) -> Declared:
         try:
-            declared = self._backfills.declared(backfill.place)
+            return self._backfills.declared(backfill.place)
         except MillraceError:
             self._runtime.projects.refresh()  # whoever submitted it may have seen the files earlier
-            declared = self._backfills.declared(backfill.place)
-        return {chunk[0].position: DatesStep(backfill, chunk, declared) for chunk in chunks}
+            return self._backfills.declared(backfill.place)
 
     def _begin(self, backfill_id: str, steps: Mapping[int, Step], tx: Transaction) -> bool:
         backfill = backfills.lock_running(tx, backfill_id)

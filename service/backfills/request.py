@@ -9,12 +9,14 @@ from enum import StrEnum
 from typing import Any
 
 from pipelines.errors import MillraceError
+from service.matching.mapping import MappingError, plain
 from service.store.backfills import Place
 from service.store.values import Outcome
 
 CONCURRENCY = 4
 MOST_AT_ONCE = 1000
 MOST_IN_CHUNK = 1000
+MOST = 1_000_000
 PRIORITY = -10  # below what comes from triggers: fresh data goes first
 
 
@@ -81,11 +83,15 @@ class Request:
             self._check_events()
         elif self.over.every is None and self.place.trigger is None:
             raise BackfillError("say how long a slot is, e.g. every 1d, or name a trigger with a schedule")
+        try:
+            plain(self.variables, "`variables`")
+        except MappingError as error:
+            raise BackfillError(str(error)) from error
         for name, most in (("concurrency", MOST_AT_ONCE), ("chunk", MOST_IN_CHUNK)):
             if not 1 <= getattr(self, name) <= most:
                 raise BackfillError(f"`{name}` must be from 1 to {most}")
-        if any(number is not None and number < 1 for number in (self.limit, self.stop_after)):
-            raise BackfillError("`limit` and `stop_after` must be 1 or more")
+        if any(number is not None and not 1 <= number <= MOST for number in (self.limit, self.stop_after)):
+            raise BackfillError(f"`limit` and `stop_after` must be from 1 to {MOST}")
         return self
 
     def spec(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from service.clocks.cron import WallClock
 from service.clocks.timetable import Timetable
 
 MOST_SLOTS = 10_000
-LAST_YEAR = 9990  # slots do not reach the end of what a date can be
+FIRST_YEAR, LAST_YEAR = 1000, 9990  # slots do not reach the ends of what a date can be
 
 _STEP = re.compile(r"\s*(\d{1,6})\s*(mo|[mhdwy])\s*")
 _INSTANT = timedelta(microseconds=1)
@@ -102,8 +102,6 @@ class Range:
         first, last = _moment(start, time.min, zone), _moment(end, time.max, zone)
         if last < first:
             raise SlotError(f"the end {end.isoformat()} is before the start {start.isoformat()}")
-        if last.year > LAST_YEAR:
-            raise SlotError(f"the end {end.isoformat()} is after the year {LAST_YEAR}")
         return cls(first, last)
 
 
@@ -131,6 +129,8 @@ def _slots(bounds: Iterator[datetime], span: Range) -> list[Slot]:
 def _moment(given: date | datetime, open_time: time, zone: ZoneInfo) -> datetime:
     if not isinstance(given, datetime):
         given = datetime.combine(given, open_time)
+    if not FIRST_YEAR <= given.year <= LAST_YEAR:
+        raise SlotError(f"{given.isoformat()} is not within the years {FIRST_YEAR} to {LAST_YEAR}")
     if given.tzinfo is not None:
         return given.astimezone(UTC)
     return WallClock(zone).moment_of(given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -177,10 +177,10 @@ def page(connection: Connection, backfill_id: str, *, limit: int, after: int = -
     rows = connection.execute(_SLOTS, {"of_backfill": backfill_id, "after": after, "most": limit})
     found = []
     for row in rows:
-        *own, _state, _reason, run_id = row[: len(_SLOT_COLUMNS)]
-        run_state, started_at, finished_at, error = row[len(_SLOT_COLUMNS) :]
-        state, reason = run_state or row[5], row[6]
-        found.append(StoredSlot(*own, state, reason, run_id, started_at, finished_at, error))
+        *of_slot, run_state, started_at, finished_at, error = row
+        of_run = {"started_at": started_at, "finished_at": finished_at, "error": error}
+        slot = replace(StoredSlot(*of_slot), **of_run)
+        found.append(slot if run_state is None else replace(slot, state=run_state))
     return found
 
 

@@ -53,12 +53,12 @@ def forget(tx: Transaction, event_id: str) -> tuple[str, ...]:
     for run_id, state in found:
         if not RunState(state).is_final:
             raise WrongState("run", run_id, state, "forget the event of")
-    for statement in _ERASE:
-        tx.connection.execute(statement, values)
+    for erase in _ERASE:
+        tx.connection.execute(erase, values)
     run_ids = tuple(run_id for run_id, _ in found)
     if run_ids:
-        for statement in _OF_RUNS:
-            tx.connection.execute(statement, {"run_ids": run_ids})
+        for empty in _OF_RUNS:
+            tx.connection.execute(empty, {"run_ids": run_ids})
     return run_ids
 
 

@@ -104,7 +104,7 @@ def listing(
 
     `after_id` is the last id of the page before; `since` is included, `until` is not.
     """
-    query = select(*_COLUMNS).order_by(events.c.id.desc()).limit(limit)
+    query = select_events().order_by(events.c.id.desc()).limit(limit)
     query = narrowed(query, EventFilters(project, pipeline, trigger, outcome, source, since, until))
     if after_id is not None:
         query = query.where(events.c.id < after_id)
@@ -115,7 +115,7 @@ def following(
     connection: Connection, filters: EventFilters, *, after_id: str, limit: int = 500
 ) -> list[StoredEvent]:
     """Return the events whose ids are greater than `after_id`, oldest first, with their matches."""
-    query = select(*_COLUMNS).where(events.c.id > after_id).order_by(events.c.id).limit(limit)
+    query = select_events().where(events.c.id > after_id).order_by(events.c.id).limit(limit)
     return with_matches(connection, connection.execute(narrowed(query, filters)).all())
 
 

@@ -78,6 +78,7 @@ class RunJson(Shape):
     started_at: Moment | None
     finished_at: Moment | None
     cancel_requested: bool
+    backfill_id: str | None = Field(description="The backfill that it belongs to.")
     error: str | None
     blocks: tuple[BlockRunJson, ...] = Field(description="In the order of the graph; empty until claimed.")
 

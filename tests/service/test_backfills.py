@@ -461,6 +461,20 @@ def test_backfill_of_a_trigger_that_is_gone_stops_with_the_reason(light: Field) 
     assert "no enabled trigger 'nightly'" in str(stopped.reason)
 
 
+def test_engine_that_does_not_serve_the_project_leaves_it_alone(light: Field, tmp_path: Path) -> None:
+    light.hooks.accept({"n": 1})
+    light.end(light.open_runs()[0])
+    made = [light.submit(), light.submit(over_events())]
+    elsewhere = light.hooks.runtime.settings.database_url
+    with running_hooks(
+        tmp_path / "other", [], settings_of_project={"name": "other"}, database_url=elsewhere
+    ) as other:
+        Driver(other.runtime, other.dispatcher).drive()
+
+    assert [light.states(one) for one in made] == [{"pending": 5}, {"pending": 1}]
+    assert {light.get(one).state for one in made} == {BackfillState.RUNNING}
+
+
 def test_inputs_are_checked_before_anything_is_submitted(tmp_path: Path) -> None:
     inputs = {"inputs": {"month": {"type": "date", "required": True}}}
     with running_hooks(tmp_path / "demo", TRIGGERS, pipeline=inputs) as hooks:

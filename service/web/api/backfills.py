@@ -12,6 +12,7 @@ from spectree import SpecTree
 
 from service.backfills.request import (
     CONCURRENCY,
+    MOST,
     BackfillError,
     Dates,
     Events,
@@ -41,7 +42,7 @@ class BackfillFilter(Page):
 
 
 class SlotFilter(Query):
-    cursor: int = Field(-1, ge=-1, description="`next` of the page before.")
+    cursor: int = Field(-1, ge=-1, le=MOST, description="`next` of the page before.")
     limit: int = Field(100, ge=1, le=MAX_PAGE, description="Slots on a page.")
 
 
