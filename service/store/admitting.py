@@ -20,13 +20,22 @@ from service.store.database import Transaction
 from service.store.outcomes import first_outcome
 from service.store.statements import insert_if_absent
 from service.store.tables import run_limits, runs, throttles
-from service.store.values import Limit, NewEvent, NewMatch, NewRun, Outcome, RunState, Throttle, WhenFull
+from service.store.values import (
+    OPEN_STATES,
+    Limit,
+    NewEvent,
+    NewMatch,
+    NewRun,
+    Outcome,
+    RunState,
+    Throttle,
+    WhenFull,
+)
 
-_OPEN_STATES = [RunState.QUEUED, RunState.RUNNING, RunState.WAITING]
 _OPEN = (
     select(run_limits.c.key, runs.c.id)
     .join(runs, runs.c.id == run_limits.c.run_id)
-    .where(run_limits.c.key.in_(bindparam("keys", expanding=True)), runs.c.state.in_(_OPEN_STATES))
+    .where(run_limits.c.key.in_(bindparam("keys", expanding=True)), runs.c.state.in_(OPEN_STATES))
 )
 _COUNT_OPEN = _OPEN.with_only_columns(run_limits.c.key, func.count()).group_by(run_limits.c.key)
 _OLDEST_LAST = _OPEN.where(runs.c.cancel_requested.is_(False)).order_by(run_limits.c.key, runs.c.id.desc())

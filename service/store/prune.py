@@ -29,7 +29,7 @@ from service.store.tables import (
     throttles,
     ticks,
 )
-from service.store.values import Outcome
+from service.store.values import OPEN_STATES, Outcome
 
 BATCH = 500  # rows of one kind
 SetAside = Callable[[Sequence[str]], None]
@@ -39,13 +39,26 @@ _BEFORE: Any = bindparam("before")
 _MOST: Any = bindparam("most")
 _IDS: Any = bindparam("ids", expanding=True)
 
+# An event is over when it is so for every trigger: its own outcome is that of one of them.
+_IS_HELD = exists().where(matches.c.event_id == events.c.id, matches.c.outcome == Outcome.HELD)
+_HAS_OPEN_RUN = exists().where(runs.c.event_id == events.c.id, runs.c.state.in_(OPEN_STATES))
+_IS_OVER = ~_IS_HELD & ~_HAS_OPEN_RUN
+# Whoever adds a match to an event holds its key. What is at work there is left for the next time.
+_HOLD_KEYS = (
+    select(event_keys.c.event_id)
+    .where(event_keys.c.event_id.in_(_IDS))
+    .order_by(event_keys.c.digest)
+    .with_for_update(skip_locked=True)
+)
+_STILL_OVER = select(events.c.id, events.c.outcome).where(events.c.id.in_(_IDS), _IS_OVER)
+
 _OLD_PAYLOADS = (
     select(events.c.id)
     .where(
         events.c.payload_expired.is_(False),
         events.c.payload_until.is_(None),
         events.c.received_at < _BEFORE,
-        events.c.outcome != Outcome.HELD,
+        _IS_OVER,
     )
     .order_by(events.c.received_at)
     .limit(_MOST)
@@ -53,11 +66,7 @@ _OLD_PAYLOADS = (
 # Where a trigger says how long, that counts, be it shorter or longer.
 _ENDED_PAYLOADS = (
     select(events.c.id)
-    .where(
-        events.c.payload_expired.is_(False),
-        events.c.payload_until < _BEFORE,
-        events.c.outcome != Outcome.HELD,
-    )
+    .where(events.c.payload_expired.is_(False), events.c.payload_until < _BEFORE, _IS_OVER)
     .order_by(events.c.payload_until)
     .limit(_MOST)
 )
@@ -68,14 +77,14 @@ _EMPTY = (
 )
 
 _OLD_EVENTS = (
-    select(events.c.id, events.c.outcome)
-    .where(events.c.keep_until.is_(None), events.c.received_at < _BEFORE, events.c.outcome != Outcome.HELD)
+    select(events.c.id)
+    .where(events.c.keep_until.is_(None), events.c.received_at < _BEFORE, _IS_OVER)
     .order_by(events.c.id)
     .limit(_MOST)
 )
 _ENDED_EVENTS = (
-    select(events.c.id, events.c.outcome)
-    .where(events.c.keep_until < _BEFORE, events.c.outcome != Outcome.HELD)
+    select(events.c.id)
+    .where(events.c.keep_until < _BEFORE, _IS_OVER)
     .order_by(events.c.keep_until)
     .limit(_MOST)
 )
@@ -250,10 +259,10 @@ def prune(tx: Transaction, retention: Retention, *, set_aside: SetAside, batch: 
     """
     old = _Ages(tx, batch)
     rows = (
-        _delete(tx, old.ids(_OLD_PAYLOADS, retention.payloads), _EMPTY)
-        + _delete(tx, old.ids(_ENDED_PAYLOADS, timedelta()), _EMPTY)
-        + _prune_events(tx, old.rows(_OLD_EVENTS, retention.events))
-        + _prune_events(tx, old.rows(_ENDED_EVENTS, timedelta()))
+        _empty_events(tx, old.ids(_OLD_PAYLOADS, retention.payloads))
+        + _empty_events(tx, old.ids(_ENDED_PAYLOADS, timedelta()))
+        + _prune_events(tx, old.ids(_OLD_EVENTS, retention.events))
+        + _prune_events(tx, old.ids(_ENDED_EVENTS, timedelta()))
         + _delete(tx, old.ids(_OLD_DELIVERIES, retention.deliveries), _DELETE_DELIVERIES)
         + _delete(tx, old.ids(_OLD_OUTGOING, retention.deliveries), _DELETE_OUTGOING)
         + _prune_logs(tx, old.rows(_OLD_LOGS, retention.logs))
@@ -297,11 +306,24 @@ def _delete_unused(tx: Transaction, ids: Sequence[Any], statement: Delete) -> in
     return tx.connection.execute(statement, {"ids": list(ids)}).rowcount if ids else 0
 
 
-def _prune_events(tx: Transaction, rows: Sequence[Any]) -> int:
+def _over(tx: Transaction, event_ids: Sequence[str]) -> dict[str, str]:
+    """Return the outcomes of those events that are over, and keep all others from adding to them."""
+    if not event_ids:
+        return {}
+    ids = tx.connection.execute(_HOLD_KEYS, {"ids": list(event_ids)}).scalars().all()
+    return {event_id: outcome for event_id, outcome in tx.connection.execute(_STILL_OVER, {"ids": ids})}
+
+
+def _empty_events(tx: Transaction, event_ids: Sequence[str]) -> int:
+    return _delete(tx, list(_over(tx, event_ids)), _EMPTY)
+
+
+def _prune_events(tx: Transaction, event_ids: Sequence[str]) -> int:
     """Delete events; of each there remains what a late repeat must be answered with."""
-    if not rows:
+    outcomes = _over(tx, event_ids)
+    if not outcomes:
         return 0
-    ids = [row.id for row in rows]
+    ids = list(outcomes)
     its_runs: dict[str, list[str]] = defaultdict(list)
     its_triggers: dict[str, list[list[str]]] = defaultdict(list)
     # Of events that came back after their end, for a trigger that was new then.
@@ -314,12 +336,12 @@ def _prune_events(tx: Transaction, rows: Sequence[Any]) -> int:
             its_runs[match.event_id].append(match.run_id)
     answers = [
         {
-            "of_event": row.id,
-            "last_outcome": row.outcome,
-            "its_runs": its_runs[row.id],
-            "its_triggers": its_triggers[row.id],
+            "of_event": event_id,
+            "last_outcome": outcome,
+            "its_runs": its_runs[event_id],
+            "its_triggers": its_triggers[event_id],
         }
-        for row in rows
+        for event_id, outcome in outcomes.items()
     ]
     tx.connection.execute(_KEEP_ANSWER, answers)
     return _delete(tx, ids, *_DELETE_EVENTS)

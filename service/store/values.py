@@ -22,6 +22,9 @@ class RunState(StrEnum):
         return self in (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
 
 
+OPEN_STATES = tuple(state for state in RunState if not state.is_final)
+
+
 class BlockState(StrEnum):
     QUEUED = "queued"  # its inputs are not there yet, or it was interrupted
     RUNNING = "running"

@@ -157,6 +157,7 @@ def test_quarantined_event_is_read_anew_from_its_bytes(hooks: Hooks) -> None:
 
 def test_event_without_its_payload_says_so_and_stops_no_other(light: Hooks) -> None:
     old = light.accept({"n": 1})
+    light.finish_one()
     none = Retention(payloads=timedelta(), events=timedelta(days=36500))
     light.runtime.database.write(Commit.PRUNE, lambda tx: prune.prune(tx, none, set_aside=lambda _ids: None))
     new = light.accept({"n": 2})

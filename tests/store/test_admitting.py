@@ -115,9 +115,7 @@ def test_repeated_request_by_hand_takes_no_place_in_a_window(database: Database)
 
 def test_run_that_a_throttle_holds_back_stands_in_nobodys_way(database: Database) -> None:
     pipeline = Limit("pipeline:shop/taxi", 1)
-    recorded(
-        database, *(event(key, limits=[pipeline], throttles=[replace(TWO, maximum=1)]) for key in "ab")
-    )
+    recorded(database, *(event(key, limits=[pipeline], throttles=[replace(TWO, maximum=1)]) for key in "ab"))
     finish(database, claim_of_the_first(database))
     by_hand = enqueue(database, new_run(limits=[pipeline]))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -17,12 +18,24 @@ from service.store.values import (
     Limit,
     LogLine,
     LogLines,
+    NewEvent,
+    NewMatch,
     Outcome,
     Report,
     RunEnded,
     RunState,
 )
-from tests.store.builders import NOON, claim, claimed, enqueue, get, new_event, new_run, recorded
+from tests.store.builders import (
+    NOON,
+    claim,
+    claimed,
+    end_open_runs,
+    enqueue,
+    get,
+    new_event,
+    new_run,
+    recorded,
+)
 
 NEVER = timedelta(days=36500)
 KEEP_ALL = Retention(NEVER, NEVER, NEVER, NEVER, NEVER, NEVER)
@@ -57,6 +70,7 @@ def test_nothing_is_done_while_nothing_is_old(database: Database) -> None:
 def test_an_expired_payload_leaves_the_event(database: Database) -> None:
     old, held = new_event("old"), new_event("held", outcome=Outcome.HELD)
     recorded(database, old, held)
+    end_open_runs(database)
 
     assert pruned(database, replace(KEEP_ALL, payloads=timedelta())).rows == 1
 
@@ -70,6 +84,7 @@ def test_an_expired_payload_leaves_the_event(database: Database) -> None:
 
 def test_a_repeat_of_a_deleted_event_still_gets_the_first_answer(database: Database) -> None:
     (first,) = recorded(database, new_event("a"))
+    end_open_runs(database)
 
     assert pruned(database, replace(KEEP_ALL, events=timedelta())).rows == 1
 
@@ -77,6 +92,58 @@ def test_a_repeat_of_a_deleted_event_still_gets_the_first_answer(database: Datab
         assert events.get(connection, first.event_id) is None
     (again,) = recorded(database, new_event("a"))
     assert again == replace(first, duplicate=True)
+
+
+ALL_EVENTS = replace(KEEP_ALL, payloads=timedelta(), events=timedelta())
+
+
+def test_event_is_kept_while_a_run_may_want_it(database: Database) -> None:
+    recorded(database, new_event("a"))
+
+    assert pruned(database, ALL_EVENTS).is_done
+    (one,) = claim(database)
+
+    assert one.event is not None
+    assert one.event["data"] == {"amount": 3}
+    end_open_runs(database)
+    assert pruned(database, ALL_EVENTS).rows > 0
+
+
+def test_event_is_kept_that_one_trigger_holds_and_another_has_run(database: Database) -> None:
+    event = new_event("a")
+    (ran,) = event.matches
+    held = replace(ran, trigger="other", outcome=Outcome.HELD, run=None)
+    recorded(database, replace(event, matches=(ran, held)))
+    end_open_runs(database)
+
+    assert pruned(database, ALL_EVENTS).is_done
+
+    with database.read() as connection:
+        kept = events.get(connection, event.id)
+    assert kept is not None
+    assert (kept.outcome, kept.data) == (Outcome.RAN, {"amount": 3})
+
+
+def test_match_that_is_added_while_its_event_is_pruned_is_not_lost(database: Database) -> None:
+    """Of both at once, one comes first: the event then is kept, or comes back for the trigger that is new."""
+
+    def news(*triggers: str) -> NewEvent:
+        event = new_event("a", outcome=Outcome.FILTERED)
+        matches = tuple(NewMatch("taxi", trigger, Outcome.FILTERED) for trigger in triggers)
+        return replace(event, shared=True, matches=matches)
+
+    for number in range(10):
+        names = [f"t{count}" for count in range(number + 2)]
+        recorded(database, news(*names[:-1]))
+        with ThreadPoolExecutor(2) as pool:
+            pruning = pool.submit(pruned, database, ALL_EVENTS)
+            added = pool.submit(recorded, database, news(*names))
+            pruning.result()
+            (answer,) = added.result()
+        assert not answer.duplicate
+
+        (again,) = recorded(database, news(*names))
+        assert again.duplicate
 
 
 def test_batches_are_small_and_go_on_until_done(database: Database) -> None:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from service.store import events, prune
 from service.store.prune import Retention
 from service.store.session import Commit, Database
-from service.store.values import NewEvent, Outcome, StoredEvent
-from tests.store.builders import new_event, recorded
+from service.store.values import NewEvent, NewMatch, Outcome, StoredEvent
+from tests.store.builders import end_open_runs, new_event, recorded
 
 DAY = timedelta(days=1)
 SERVICE = Retention(payloads=30 * DAY, events=100 * DAY, deliveries=3650 * DAY)
@@ -25,6 +25,8 @@ def came(key: str, days_ago: int, **ends: int | None) -> NewEvent:
 
 
 def prune_all(database: Database) -> None:
+    end_open_runs(database)
+
     def once() -> bool:
         return database.write(
             Commit.PRUNE, lambda tx: prune.prune(tx, SERVICE, set_aside=lambda _ids: None)
@@ -64,6 +66,7 @@ def test_event_goes_when_the_trigger_says_so_and_its_key_stays(database: Databas
 
 def test_held_event_is_kept_beyond_its_end(database: Database) -> None:
     held = replace(came("a", 8, payload_until=7, keep_until=7), outcome=Outcome.HELD)
+    held = replace(held, matches=(NewMatch("taxi", "hook", Outcome.HELD),))
     recorded(database, held)
 
     prune_all(database)

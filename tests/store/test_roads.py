@@ -13,7 +13,7 @@ from service.store.prune import Retention, prune
 from service.store.session import Commit, Database
 from service.store.sightings import Road, known_reports, sightings_of
 from service.store.values import NewEvent, NewMatch, Outcome, StoredEvent
-from tests.store.builders import NOON, new_event, new_run, recorded
+from tests.store.builders import NOON, end_open_runs, new_event, new_run, recorded
 
 SOURCE, KEY = "gcs:lake", "gcs:lake/a.csv#1:finalize"
 CENTURY = timedelta(days=36500)
@@ -49,6 +49,7 @@ def only_event(database: Database) -> StoredEvent:
 
 
 def prune_all(database: Database, retention: Retention) -> None:
+    end_open_runs(database)
     database.write(Commit.PRUNE, lambda tx: prune(tx, retention, set_aside=lambda ids: None))
 
 
