@@ -12,10 +12,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 
 from sensors.base import SensorError
 
@@ -23,8 +23,13 @@ MOST_REDIRECTS = 5
 CHUNK_BYTES = 64 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PORTS = {"http": 80, "https": 443}
+_URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"  # that stay as they are in a path or a query
 # Addresses of the second form stand for IPv4 ones, which may be private.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# What else is public among IPv6: other ranges are local, special, or ways to write an IPv4 address.
+_PUBLIC_IPV6 = ipaddress.ip_network("2000::/3")
+# Called public by the standard library, and are not: protocol assignments, the wire server of Azure.
+_SPECIAL_IPV4 = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "168.63.129.16/32")))
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -64,30 +69,36 @@ def fetch(request: Request) -> Response:
             ) from None
         except (OSError, http.client.HTTPException) as error:
             raise SensorError(
-                f"{shown(request.url)} cannot be fetched: {_told(error)}; the tick is tried again"
+                f"{shown(request.url)} cannot be fetched: {_told(error)}; it is tried again"
             ) from error
         location = response.headers.get("location")
         if response.status not in _REDIRECTS or not location or not most:
             return response
-        request = _redirected(request, response.status, urljoin(request.url, location))
+        request = _redirected(request, response.status, location)
     raise SensorError(f"{shown(request.url)} redirects more than {most} times")
 
 
 def shown(url: str) -> str:
-    """Return the address without what may be secret: its user, its query."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "…" if parts.query else "", ""))
+    """Return the address without what may be secret: its user, its path (a bot's token), its query."""
+    parts = _split(url)
+    rest = "/…" if parts.path.strip("/") or parts.query else parts.path
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], rest, "", ""))
 
 
 def refuse_private(address: Address, host: str) -> None:
     """Raise SensorError for an address that is not of the public internet."""
-    inner = _inner(address)
-    if not inner.is_global or inner.is_multicast:
+    if not _is_public(_inner(address)):
         raise SensorError(
             f"{host} is {address}, an address of a private network, this machine or its provider; "
-            "set `allow_private: true` in the trigger's options where this is meant"
+            "set `allow_private: true` where this is meant"
         )
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and address not in _PUBLIC_IPV6:
+        return False
+    is_special = any(address in network for network in _SPECIAL_IPV4)
+    return address.is_global and not address.is_multicast and not is_special
 
 
 def _inner(address: Address) -> Address:
@@ -100,8 +111,15 @@ def _inner(address: Address) -> Address:
     return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None) or address
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise SensorError(f"the address cannot be read: {error}") from None
+
+
 def _target(url: str) -> SplitResult:
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise SensorError(f"{shown(url)} is no address of http:// or https://")
     try:
@@ -117,7 +135,7 @@ def _ask(request: Request, target: SplitResult, deadline: float) -> Response:
     watchdog.daemon = True
     watchdog.start()
     try:
-        path = urlunsplit(("", "", target.path or "/", target.query, ""))
+        path = quote(urlunsplit(("", "", target.path or "/", target.query, "")), safe=_URL_CHARACTERS)
         headers = {"User-Agent": "Millrace", "Accept-Encoding": "identity", **request.headers}
         connection.request(request.method, path, body=request.body, headers=headers)
         answer = connection.getresponse()
@@ -128,42 +146,41 @@ def _ask(request: Request, target: SplitResult, deadline: float) -> Response:
     except (OSError, http.client.HTTPException):
         _left(deadline)  # the error is what the cut looks like
         raise
+    except ValueError:  # its text has the value, which may be a secret
+        raise SensorError(f"{shown(request.url)}: a header has a value that HTTP cannot carry") from None
     finally:
         watchdog.cancel()
         connection.close()
 
 
-def _resolved(target: SplitResult, request: Request) -> tuple[Address, int]:
-    """Resolve the host, once, and return the address to connect to. Raises SensorError."""
+def _resolved(target: SplitResult, request: Request) -> list[tuple[str, int]]:
+    """Resolve the host, once, and return the addresses to connect to. Raises SensorError."""
     host = str(target.hostname)
     port = target.port or _PORTS[target.scheme]
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise SensorError(
-            f"the host {host} cannot be found: {_told(error)}; the tick is tried again"
-        ) from error
+        raise SensorError(f"the host {host} cannot be found: {_told(error)}; it is tried again") from error
     addresses = [ipaddress.ip_address(str(item[4][0]).partition("%")[0]) for item in found]
     if not request.allow_private:
         for address in addresses:
             refuse_private(address, host)
-    return addresses[0], port
+    return [(str(address), port) for address in addresses]
 
 
 class _Connection(http.client.HTTPConnection):
     """Connects to an address that was resolved before, and speaks to it as the host that it stands for."""
 
-    def __init__(self, target: SplitResult, address: tuple[Address, int], deadline: float) -> None:
+    def __init__(self, target: SplitResult, addresses: Sequence[tuple[str, int]], deadline: float) -> None:
         super().__init__(str(target.hostname), target.port or _PORTS[target.scheme])
         self.default_port = _PORTS[target.scheme]  # so that `Host` names no port where none is needed
         self._is_tls = target.scheme == "https"
-        self._address = address
+        self._addresses = addresses
         self._deadline = deadline
         self._open: socket.socket | None = None  # http.client forgets its own before the body is read
 
     def connect(self) -> None:
-        address, port = self._address
-        self.sock = socket.create_connection((str(address), port), timeout=_left(self._deadline))
+        self.sock = self._connected()
         if self._is_tls:
             context = ssl.create_default_context()
             self.sock = self._open = context.wrap_socket(
@@ -171,6 +188,14 @@ class _Connection(http.client.HTTPConnection):
             )
             self.sock.do_handshake()
         self._open = self.sock
+
+    def _connected(self) -> socket.socket:
+        """Connect to the first address that answers; `localhost` often means two, and one serves."""
+        *others, last = self._addresses
+        for address in others:
+            with suppress(OSError):
+                return socket.create_connection(address, timeout=_left(self._deadline))
+        return socket.create_connection(last, timeout=_left(self._deadline))
 
     def cut(self) -> None:
         """End the connection from another thread. A time limit of the socket bounds only a single wait."""
@@ -191,14 +216,15 @@ def _body(answer: http.client.HTTPResponse, request: Request) -> bytes:
         if size > request.max_bytes:
             raise SensorError(
                 f"{shown(request.url)} answers with more than {request.max_bytes:,} bytes; "
-                "raise `max_bytes` in the trigger's options, or ask for less"
+                "raise `max_bytes`, or ask for less"
             )
     return b"".join(parts)
 
 
-def _redirected(request: Request, status: int, url: str) -> Request:
+def _redirected(request: Request, status: int, location: str) -> Request:
     """Return the request for the new address. Headers, which may hold secrets, stay with the old host."""
-    before, after = urlsplit(request.url), urlsplit(url)
+    before, url = _split(request.url), _joined(request.url, location)
+    after = _split(url)
     if before.scheme == "https" and after.scheme == "http":
         raise SensorError(f"{shown(request.url)} redirects to {shown(url)}, which is not encrypted")
     same = (before.scheme, before.netloc) == (after.scheme, after.netloc)
@@ -206,6 +232,13 @@ def _redirected(request: Request, status: int, url: str) -> Request:
     if status in (301, 302, 303) and request.method not in ("GET", "HEAD"):
         return replace(changed, method="GET", body=None)
     return changed
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, quote(location, safe=_URL_CHARACTERS, encoding="latin-1"))
+    except ValueError as error:
+        raise SensorError(f"{shown(url)} redirects to what is no address: {error}") from None
 
 
 def _left(deadline: float) -> float:

@@ -110,6 +110,13 @@ def test_secret_of_the_query_is_in_no_message(watch: Watch) -> None:
     assert "geheim" not in str(caught.value)
 
 
+def test_secret_of_the_path_is_in_no_message(watch: Watch) -> None:
+    with pytest.raises(SensorError) as error:
+        watch.tick(url=f"{watch.site.url}/bot-geheim/updates")
+
+    assert "geheim" not in str(error.value)
+
+
 @pytest.mark.parametrize("body", [b"{", b'{"a": NaN}', b"[" * 200 + b"]" * 200])
 def test_what_is_no_json_is_an_error(watch: Watch, body: bytes) -> None:
     watch.site.serve("/news", body, JSON)
@@ -143,8 +150,14 @@ def test_path_that_does_not_fit_says_what_is_there(watch: Watch) -> None:
         "fd00:ec2::254",
         "::ffff:169.254.169.254",
         "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::7f00:1",
         "2002:7f00:0001::",
+        "::127.0.0.1",
+        "::ffff:0:127.0.0.1",
+        "fec0::1",
         "ff02::1",
+        "192.0.0.8",
+        "168.63.129.16",
     ],
 )
 def test_private_address_is_refused(address: str) -> None:
@@ -188,6 +201,54 @@ def test_host_is_resolved_once(watch: Watch, monkeypatch: pytest.MonkeyPatch) ->
         watch.tick(url="http://rebind.example/latest", allow_private=False)
 
     assert (looked, connected) == (["rebind.example"], [("93.184.215.14", 80)])
+
+
+def test_every_address_of_a_host_is_tried(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = int(watch.site.url.rpartition(":")[2])
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.9", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    watch.site.serve("/news", b"here")
+
+    (event,) = watch.tick(url=f"http://twice.example:{port}/news")
+
+    assert event.data["body"] == "here"
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"), [("/caf\u00e9?q=\u20ac", "/caf%C3%A9"), ("/a b%20c", "/a%20b%20c")]
+)
+def test_address_is_percent_encoded_where_it_is_not(watch: Watch, written: str, asked: str) -> None:
+    watch.site.serve(asked, b"here")
+
+    (event,) = watch.tick(url=watch.site.url + written)
+
+    assert event.data["body"] == "here"
+
+
+@pytest.mark.parametrize("location", ["/caf\u00c3\u00a9", "/caf%C3%A9"])
+def test_location_may_hold_raw_utf8(watch: Watch, location: str) -> None:
+    watch.site.answer_by("/news", redirect_to(location))
+    watch.site.serve("/caf%C3%A9", b"here")
+
+    (event,) = watch.tick()
+
+    assert event.data["body"] == "here"
+
+
+@pytest.mark.parametrize("target", ["http://[::1", "//[", "http://a:x/"])
+def test_location_that_is_no_address_is_an_error(watch: Watch, target: str) -> None:
+    watch.site.answer_by("/news", redirect_to(target))
+
+    with pytest.raises(SensorError, match=r"cannot be read|no address|no valid port"):
+        watch.tick()
+
+
+@pytest.mark.parametrize("end", ["\u20ac", "\n"])
+def test_header_that_http_cannot_carry_is_an_error_without_its_value(watch: Watch, end: str) -> None:
+    with pytest.raises(SensorError, match="HTTP cannot carry") as error:
+        watch.tick(headers={"Authorization": f"Bearer geheim{end}"})
+
+    assert "geheim" not in str(error.value)
 
 
 def redirect_to(url: str) -> Any:
