@@ -20,6 +20,7 @@ from pipelines.errors import MillraceError
 _LATEST = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _MAX_STEPS = 200_000  # a keyword held against a value is one; a second or two at most
+_CHARACTERS_A_STEP = 1000  # of what is quoted
 _MAX_MISFITS = 3  # told of one body
 _MAX_CHARACTERS = 300  # of each
 
@@ -38,8 +39,8 @@ class _Steps:
 
     left: int
 
-    def take(self) -> None:
-        self.left -= 1
+    def take(self, steps: int = 1) -> None:
+        self.left -= steps
         if self.left < 0:
             raise _TooMuchWork("it takes too many steps")
 
@@ -98,11 +99,15 @@ def _bounded(kind: Any) -> Any:
     return extend(kind, {name: partial(_counted, check) for name, check in checks.items()})
 
 
-def _counted(
-    check: Check, validator: Any, wanted: Any, data: Any, schema: Any
-) -> Iterator[ValidationError] | None:
-    _STEPS.get().take()
-    return check(validator, wanted, data, schema)
+def _counted(check: Check, validator: Any, wanted: Any, data: Any, schema: Any) -> Iterator[ValidationError]:
+    steps = _STEPS.get()
+    steps.take()
+    for error in check(validator, wanted, data, schema) or ():
+        # Each misfit quotes the value whole, and branches keep theirs: a megabyte, a thousand times.
+        steps.take(len(error.message) // _CHARACTERS_A_STEP)
+        error.message = error.message[:_MAX_CHARACTERS]
+        error.args = ()  # has the message, too
+        yield error
 
 
 def _unique_items(validator: Any, wanted: Any, data: Any, schema: Any) -> Iterator[ValidationError]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,21 @@ def test_work_has_a_bound() -> None:
     schema = replace(BodySchema.compile(twice), max_steps=1000)
     assert "it takes too many steps" in str(schema.misfit(deep))
     assert BodySchema.compile({"items": {"type": "integer"}}).misfit(list(range(20_000))) is None
+
+
+def test_what_branches_quote_has_a_bound() -> None:
+    node = {"properties": {"next": {"$ref": "#"}}}
+    schema = BodySchema.compile({"anyOf": [{**node, "required": ["a"]}, {**node, "required": ["b"]}]})
+    body: Any = {"blob": "x" * 100_000}
+    for _ in range(12):
+        body = {"next": body}
+
+    tracemalloc.start()
+    try:
+        assert "it takes too many steps" in str(replace(schema, max_steps=20_000).misfit(body))
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_many_items_are_told_apart_quickly() -> None:
