@@ -16,9 +16,10 @@ from sqlalchemy import bindparam, func, select, update
 
 from service.store import limits
 from service.store.claims import end_cancelled
+from service.store.columns import to_micros
 from service.store.database import Transaction
 from service.store.outcomes import first_outcome
-from service.store.statements import insert_if_absent
+from service.store.statements import insert_if_absent, upsert
 from service.store.tables import run_limits, runs, throttles
 from service.store.values import (
     OPEN_STATES,
@@ -59,18 +60,19 @@ _WINDOWS = (
     .order_by(throttles.c.key)
     .with_for_update()
 )
-_SET_WINDOW = (
-    update(throttles)
-    .where(throttles.c.key == bindparam("of_key"))
-    .values(window_start=bindparam("start"), count=bindparam("taken"))
-)
+_COUNT_IN_WINDOW = select(throttles.c.count).where(throttles.c.key == bindparam("name"))
+_SET_WINDOWS = upsert(throttles, "window_start", "count")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
 class _Window:
-    """The newest window of a throttle that a run has begun in, or will."""
+    """Where a throttle stands: up to `start` it has no room, and so many runs begin in the window from there.
+
+    A run that another throttle delays for longer is counted ahead, by a row of its own: the runs that come
+    after it must not wait for it.
+    """
 
     start: datetime
     count: int
@@ -89,7 +91,8 @@ class Admission:
         picky = [limit for run in wanted for limit in run.limits if limit.when_full is not WhenFull.QUEUE]
         self._skipping = {limit.key for limit in picky if limit.when_full is WhenFull.SKIP}
         self._cancelling: dict[str, int] = {}  # what has to go for a new run: key and maximum
-        self._changed: set[str] = set()  # windows
+        self._changed: set[str] = set()  # throttles whose window has
+        self._ahead: dict[str, _Window] = {}  # windows ahead of where their throttle stands, by name
         self.is_needed = bool(picky) or any(run.throttles for run in wanted)
         limits.lock(tx, {_gate(limit.key) for limit in picky})
         self._windows = self._locked_windows({throttle.key for run in wanted for throttle in run.throttles})
@@ -125,12 +128,14 @@ class Admission:
 
     def finish(self) -> None:
         """Write the windows down, and cancel the runs that newer ones are to replace."""
-        if self._changed:
+        changed = {key: self._windows[key] for key in self._changed}
+        changed |= {name: window for name, window in self._ahead.items() if window.count}
+        if changed:
             self._tx.connection.execute(
-                _SET_WINDOW,
+                _SET_WINDOWS[self._tx.database.dialect],
                 [
-                    {"of_key": key, "start": self._windows[key].start, "taken": self._windows[key].count}
-                    for key in sorted(self._changed)
+                    {"key": key, "window_start": window.start, "count": window.count}
+                    for key, window in sorted(changed.items())
                 ],
             )
         if self._cancelling:
@@ -180,19 +185,31 @@ class Admission:
             starts = later
 
     def _room_from(self, throttle: Throttle, moment: datetime) -> datetime:
-        window = self._windows[throttle.key]
-        if window.start < _window_of(moment, throttle.seconds):
-            return moment
-        if window.count < throttle.maximum:
-            return max(moment, window.start)
-        return max(moment, window.start + timedelta(seconds=throttle.seconds))
+        span = timedelta(seconds=throttle.seconds)
+        begin = max(_window_of(moment, throttle.seconds), self._windows[throttle.key].start)
+        while self._window(throttle, begin).count >= throttle.maximum:
+            begin += span
+        return max(moment, begin)
+
+    def _window(self, throttle: Throttle, begin: datetime) -> _Window:
+        """Return the window that begins there: where the throttle stands, or ahead of that."""
+        stands = self._windows[throttle.key]
+        if stands.start == begin:
+            return stands
+        name = _ahead(throttle, begin)
+        if name not in self._ahead:
+            found = self._tx.connection.execute(_COUNT_IN_WINDOW, {"name": name}).scalar_one_or_none()
+            self._ahead[name] = _Window(begin, found or 0)
+        return self._ahead[name]
 
     def _take(self, throttle: Throttle, starts: datetime) -> None:
-        begin = _window_of(starts, throttle.seconds)
-        window = self._windows[throttle.key]
-        taken = window.count if window.start == begin else 0
-        self._windows[throttle.key] = _Window(begin, taken + 1)
-        self._changed.add(throttle.key)
+        stands_at = _window_of(self._room_from(throttle, self._tx.now), throttle.seconds)
+        window = self._window(throttle, _window_of(starts, throttle.seconds))
+        window.count += 1
+        if window.start <= stands_at:
+            self._windows[throttle.key] = window
+            self._ahead.pop(_ahead(throttle, window.start), None)
+            self._changed.add(throttle.key)
 
     # Open runs
 
@@ -234,6 +251,10 @@ def _gate(key: str) -> str:
     wanted by who holds this.
     """
     return f"gate:{key}"
+
+
+def _ahead(throttle: Throttle, begin: datetime) -> str:
+    return f"{throttle.key}@{to_micros(begin)}"
 
 
 def _window_of(moment: datetime, seconds: float) -> datetime:

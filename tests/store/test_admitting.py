@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from service.store import held, runs, triggers
@@ -87,6 +88,40 @@ def test_throttled_runs_wait_for_the_next_window_with_room(database: Database) -
     assert [start.timestamp() % WINDOW for start in starts] == [0, 0, 0]
     assert starts[0] == starts[1] == starts[2] - timedelta(seconds=WINDOW)
     assert len(claim(database, slots=9)) == 2
+
+
+def test_run_that_one_throttle_delays_lets_others_pass_in_another(database: Database) -> None:
+    # Of spans such that no window ends while the test runs, nor two of them together.
+    day, month = lasting((86400, 82800), hours=1), lasting((WINDOW, WINDOW - 7 * 86400), hours=48)
+    shared = Throttle("pipeline:shop/taxi", 2, day)
+    slow, second, third = (Throttle(f"trigger:shop/taxi/{number}", 1, month) for number in range(3))
+
+    first, late = recorded(database, *(event(key, throttles=[slow, shared]) for key in "ab"))
+    passing, tomorrow = recorded(database, *(event(key, throttles=[shared]) for key in "cd"))
+
+    assert states(database, [first, late, passing]) == [RunState.QUEUED, RunState.WAITING, RunState.QUEUED]
+    starts, far = available_at(database, tomorrow), available_at(database, late)
+    assert starts.timestamp() % day == 0
+    assert far.timestamp() % month == 0
+    assert starts < far
+    # Far ahead there is one place left beside the one that is taken.
+    recorded(database, event("e", throttles=[second]), event("f", throttles=[third]))
+    beside, beyond = recorded(
+        database, event("g", throttles=[second, shared]), event("h", throttles=[third, shared])
+    )
+    assert available_at(database, beside) == far
+    assert available_at(database, beyond) == far + timedelta(seconds=day - far.timestamp() % day)
+
+
+def lasting(spans: Sequence[int], *, hours: int) -> int:
+    """Return a span whose window does not end within so many hours."""
+    return next(span for span in spans if span - time.time() % span > hours * 3600)
+
+
+def available_at(database: Database, answer: Recorded) -> datetime:
+    moment = get(database, answer.run_ids[0]).available_at
+    assert moment is not None
+    return moment
 
 
 def test_throttle_may_skip_instead_and_counts_runs_by_hand(database: Database) -> None:
