@@ -16,6 +16,7 @@ class Cause(StrEnum):
     UNKNOWN = "no enabled webhook has this address"
     UNVERIFIED = "not authentic"
     TOO_LARGE = "the body is too large"
+    BROKEN_OFF = "the body did not come whole"
     OVER_RATE = "over the rate of the webhook"
     NO_MESSAGE_ID = "the Pub/Sub message has no id"
     QUEUE_FULL = "too many runs of the webhook wait already"

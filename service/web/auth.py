@@ -19,7 +19,7 @@ from werkzeug.exceptions import BadRequest, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
 from service.settings import Settings
-from service.web.bodies import BodyTooLarge, read_body
+from service.web.bodies import BodyBroken, BodyTooLarge, read_body
 from service.web.problems import Refusal
 
 # Doors that guard themselves: webhooks by their own verification, probes because they tell nothing.
@@ -180,6 +180,8 @@ def _require_readable(asked: Request, limit: int) -> None:
         asked.get_json()
     except BodyTooLarge:
         raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body has more than {limit} bytes.") from None
+    except BodyBroken:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "The body did not come whole.") from None
     except BadRequest as error:
         told = (
             getattr(error.__cause__, "description", None) or ""

@@ -17,7 +17,7 @@ from service.intake.doors import Door
 from service.intake.refusals import Cause, Refused
 from service.matching.planning import Arrival
 from service.store.values import Recorded
-from service.web.bodies import BodyTooLarge, read_body
+from service.web.bodies import BodyBroken, BodyTooLarge, read_body
 from service.web.problems import Refusal
 
 logger = structlog.get_logger(__name__)
@@ -30,6 +30,7 @@ _ANSWERS: Mapping[Cause, tuple[HTTPStatus, str]] = {
     Cause.UNKNOWN: (HTTPStatus.NOT_FOUND, "There is no webhook at this address."),
     Cause.UNVERIFIED: (HTTPStatus.UNAUTHORIZED, "The delivery could not be verified."),
     Cause.TOO_LARGE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large."),
+    Cause.BROKEN_OFF: (HTTPStatus.BAD_REQUEST, "The body did not come whole. Send it again."),
     Cause.NO_MESSAGE_ID: (
         HTTPStatus.BAD_REQUEST,
         "The message has no id. Let the subscription send its messages wrapped, or with their metadata.",
@@ -54,7 +55,7 @@ def answer_to(refused: Refused) -> Refusal:
 
 
 def read_arrival(request: Request, limit: int) -> Arrival:
-    """Read the request as it came over the wire. Raises Refused when its body is larger than `limit`."""
+    """Read the request as it came over the wire. Raises Refused for a body over `limit`, or not whole."""
     environ = request.environ
     return Arrival(
         body=_read_body(request, limit),
@@ -111,6 +112,8 @@ def _read_body(request: Request, limit: int) -> bytes:
         return read_body(request, limit)
     except BodyTooLarge:
         raise Refused(Cause.TOO_LARGE, f"the body has more than {limit} bytes") from None
+    except BodyBroken:
+        raise Refused(Cause.BROKEN_OFF) from None
 
 
 def _headers(environ: Mapping[str, Any]) -> dict[str, str]:

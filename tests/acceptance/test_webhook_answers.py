@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -209,3 +210,21 @@ def test_real_payloads_of_github(service: Service) -> None:
                 timeout=30,
             )
             assert outcome(answer) == (202, "ran"), path
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"Content-Length: 50\r\n\r\n{}",
+        b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+    ],
+)
+def test_body_that_does_not_come_whole_is_no_event(service: Service, sent: bytes) -> None:
+    head = b"POST /webhooks/etl/open HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as line:
+        line.sendall(head + sent)
+        line.shutdown(socket.SHUT_WR)
+        answer = line.recv(4096)
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
