@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,16 @@ class Secrets:
             except OSError:
                 pass
         raise SecretMissing(f"the secret '{name}' is not set; set {variable}{self._or_file(name)}")
+
+    def stamp(self) -> frozenset[tuple[str, int, int]]:
+        """Return what is another once a file of the folder was added, changed or taken away."""
+        try:
+            with os.scandir(self._folder or "") as entries:
+                return frozenset(
+                    (one.name, (seen := one.stat()).st_mtime_ns, seen.st_size) for one in entries
+                )
+        except OSError:
+            return frozenset()
 
     def _or_file(self, name: str) -> str:
         return f", or write it to the file '{name}' in the secrets folder" if self._folder else ""

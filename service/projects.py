@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from pipelines.project import Project
+from pipelines.secrets import Secrets
 from service.errors import NotFound, SettingsError
 from service.settings import require_folder
 
@@ -26,9 +27,14 @@ class UnknownProject(NotFound):
 class Projects:
     """Several projects by name. The first is the default one, which short paths speak to."""
 
-    def __init__(self, roots: Sequence[Path]) -> None:
-        """Load every root; its broken pipelines are problems of its project, a missing folder is an error."""
+    def __init__(self, roots: Sequence[Path], *, secrets: Secrets | None = None) -> None:
+        """Load every root; its broken pipelines are problems of its project, a missing folder is an error.
+
+        Where `secrets` are given, their change counts as one of the projects.
+        """
         self._lock = threading.Lock()
+        self._secrets = secrets or Secrets(None, {})
+        self._stamp = self._secrets.stamp()
         self._projects: dict[str, Project] = {}
         self._version = 1
         for root in roots:
@@ -70,11 +76,15 @@ class Projects:
         """Read again what changed on disk. Return True when something did."""
         with self._lock:
             changed = [project.name for project in self.all() if project.refresh()]
-            if changed:
+            stamp, before = self._secrets.stamp(), self._stamp
+            self._stamp = stamp
+            if changed or stamp != before:
                 self._version += 1
         for name in changed:
             logger.info("project changed", project=name, problems=len(self._projects[name].problems))
-        return bool(changed)
+        if stamp != before:
+            logger.info("secrets changed")
+        return bool(changed) or stamp != before
 
 
 class ProjectsWatch:

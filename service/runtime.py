@@ -48,13 +48,14 @@ def build_runtime(settings: Settings, *, clock: Clock = utc_now) -> Runtime:
     crash = CrashPoints(settings.crash_at)
     database = Database(settings.database_url, home=settings.home, crash=crash)
     migrate(database)
+    secrets = Secrets(settings.home / "secrets", os.environ)
     return Runtime(
         settings=settings,
         clock=clock,
         database=database,
         wakeups=WakeUps(database),
-        projects=Projects(settings.project),
-        secrets=Secrets(settings.home / "secrets", os.environ),
+        projects=Projects(settings.project, secrets=secrets),
+        secrets=secrets,
         environ=os.environ,
         crash=crash,
     )

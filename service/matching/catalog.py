@@ -67,6 +67,7 @@ class Catalog:
         self._built: dict[StateKey, Door] = {}
         self._cloud_doors: dict[str, CloudDoor] = {}
         self._snapshot: Snapshot | None = None
+        self._stamp = rendering.stamp()
         self._told: set[str] = set()  # faults that are in the log already
 
     def current(self) -> Snapshot:
@@ -84,6 +85,11 @@ class Catalog:
 
     def _build(self) -> Snapshot:
         version = self._projects.version  # read first: a change while we build makes another snapshot
+        stamp = self._rendering.stamp()
+        if stamp != self._stamp:  # what was rendered with the old secrets counts no more
+            self._compiled.clear()
+            self._cloud_doors.clear()
+            self._stamp = stamp
         triggers = {project.name: self._triggers_of(project) for project in self._projects.all()}
         doors = list(self._doors(triggers))
         cloud_doors = dict(self._cloud_doors_of(self._projects.all()))

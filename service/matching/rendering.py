@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from pipelines.secrets import Secrets
@@ -14,6 +14,11 @@ class Rendering:
 
     def __init__(self, environ: Mapping[str, str], secrets: Secrets) -> None:
         self._functions = file_functions(environ, secrets)
+        self._secrets = secrets
+
+    def stamp(self) -> Hashable:
+        """Return what is another once a secret has changed."""
+        return self._secrets.stamp()
 
     def tree(self, value: Any, *, file: str) -> Any:
         """Return `value` with every text rendered. Raises MillraceError naming what is missing."""

@@ -173,3 +173,24 @@ def test_changed_triggers_are_served_at_once(hooks: Hooks) -> None:
 
     assert hooks.post({}, path="/webhooks/etl/new").status_code == 202
     assert hooks.post({}, path="/webhooks/etl/open").status_code == 404
+
+
+def test_changed_secret_counts_without_a_restart(tmp_path: Path) -> None:
+    verify = {"scheme": "token", "secret": "{{ secret('door') }}"}
+    secret = tmp_path / "demo" / ".millrace" / "secrets" / "door"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("old")
+    settings = {"cloudevents": {"verify": verify}}
+    doors = [{"name": "hook", "type": "webhook", "verify": verify}]
+
+    with running_hooks(tmp_path / "demo", doors, settings_of_project=settings) as hooks:
+
+        def answers(token: str) -> list[int]:
+            paths, headers = ("/webhooks/etl/hook", "/cloudevents"), {"Authorization": f"Bearer {token}"}
+            return [hooks.post({}, path=path, headers=headers).status_code for path in paths]
+
+        assert (answers("old"), answers("renewed")) == ([202, 415], [401, 401])
+        secret.write_text("renewed")
+        assert hooks.runtime.projects.refresh()
+        assert (answers("old"), answers("renewed")) == ([401, 401], [202, 415])
+        assert not hooks.runtime.projects.refresh()
