@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, Text, bindparam, insert, select, type_coerce, update
 
 from service.errors import ClaimLost
 from service.store.database import Transaction
@@ -65,9 +65,9 @@ _RESET = (
     )
 )
 _INSERT_TICK = insert(sensor_ticks)
-# A cursor of JSON null is none, as one of SQL is.
+# A cursor is a text. What stands there during a first sight, or after a reset, is none.
 _WATCHING = select(sensors.c.project, sensors.c.pipeline, sensors.c.trigger).where(
-    sensors.c.cursor.is_not(None)
+    type_coerce(sensors.c.cursor, Text).like('"%')
 )
 
 
@@ -229,7 +229,7 @@ def state_of(connection: Connection, project: str, pipeline: str, trigger: str) 
 
 
 def watching(connection: Connection) -> frozenset[TriggerId]:
-    """Return the triggers whose sensors have had their first sight."""
+    """Return the triggers whose sensors have had their first sight, to its end."""
     return frozenset((project, pipeline, name) for project, pipeline, name in connection.execute(_WATCHING))
 
 

@@ -44,7 +44,7 @@ class _Tick:
 
     compiled: CompiledTrigger
     held: SensorClaim
-    existing: str | None  # as chosen when the cursor was set anew
+    existing: Any  # of a first sight
     tally: Tally
 
     @property
@@ -101,7 +101,7 @@ class Watcher:
         held = self._claim(compiled, tick_at)
         if held is None:
             return None
-        standing = Standing.of(held.cursor)
+        standing = Standing.begun(held.cursor, compiled.trigger.spec.get("existing"))
         tick = _Tick(compiled, held, standing.existing, Tally(standing.cursor))
         try:
             with self._leases.kept(held):

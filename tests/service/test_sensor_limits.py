@@ -197,6 +197,25 @@ def test_reset_looks_as_if_for_the_first_time(
         assert isinstance(sensors.state_of(connection, "city", "taxi", "landed").cursor, str)
 
 
+def test_first_sight_that_is_not_over_keeps_its_rule_and_hears_of_nothing_that_others_list(
+    engine: Clockwork, watcher: Watcher
+) -> None:
+    land(engine, "a", "b")
+    engine.now.advance(minutes=1)
+
+    tick(engine, watcher, max_events=1, existing="trigger")
+    during = is_watching(engine)
+    tick(engine, watcher, existing="ignore")  # the file has changed meanwhile
+
+    assert [event.outcome for event in engine.events()] == [Outcome.RAN] * 2
+    assert [during, is_watching(engine)] == [False, True]
+
+
+def is_watching(engine: Clockwork) -> bool:
+    with engine.runtime.database.read() as connection:
+        return bool(sensors.watching(connection))
+
+
 def test_reset_ends_a_tick_that_goes_on(engine: Clockwork, watcher: Watcher) -> None:
     held = watcher._claim(engine.trigger("landed"), engine.now.moment)
     assert held is not None
