@@ -7,7 +7,10 @@ from collections.abc import Mapping
 
 REDACTED = "[redacted]"
 
-_SECRET_WORDS = re.compile("authorization|cookie|signature|token|secret|password|hmac|api-?key")
+_SECRET_WORDS = re.compile(
+    "authorization|cookie|signature|token|secret|passw|passphrase|hmac|jwt|credential|session|"
+    "(?:api|auth|access|private|functions)-?key|x-auth(?![a-z])"
+)
 _PUBLIC_WORD = "idempotency"  # e.g. I-Twilio-Idempotency-Token: an id, not a secret
 
 

@@ -14,7 +14,7 @@ from sensors.gcs_news import from_body
 from sensors.payloads import Payload, read_payload
 from service.intake.doors import Door
 from service.intake.pubsub_push import pushed_event
-from service.intake.redaction import redacted
+from service.intake.redaction import REDACTED, redacted
 from service.matching.decisions import MAX_HOPS, Circumstances, Interval, decide, outcome_of
 from service.matching.listeners import Listeners
 from service.matching.mapping import MappingError, plain
@@ -147,6 +147,8 @@ def _keyed(compiled: CompiledTrigger, event: Event, event_id: str) -> Event:
     key = compiled.key.evaluate(event=event.as_template_value(event_id))
     if isinstance(key, bool) or not isinstance(key, str | int | float) or key == "":
         raise MappingError(f"the trigger's `key` gave {key!r}"[:200] + "; it must be a text or a number")
+    if isinstance(key, str) and REDACTED in key:
+        raise MappingError("the trigger's `key` reads a header that is redacted, the same for all deliveries")
     return replace(event, key=bounded_key(str(plain(key, "the trigger's `key`"))))
 
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from service.intake.redaction import REDACTED, redacted
+from tests.parts.hooks import running_hooks
 
 
 @pytest.mark.parametrize(
@@ -17,6 +20,11 @@ from service.intake.redaction import REDACTED, redacted
         "x-gitlab-token",
         "x-shopify-hmac-sha256",
         "x-client-secret",
+        "x-goog-iap-jwt-assertion",
+        "x-functions-key",
+        "x-auth-key",
+        "x-auth",
+        "x-aws-credential",
     ],
 )
 def test_headers_that_speak_of_secrets_are_redacted(name: str) -> None:
@@ -24,7 +32,15 @@ def test_headers_that_speak_of_secrets_are_redacted(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["webhook-id", "idempotency-key", "i-twilio-idempotency-token", "x-github-event"]
+    "name",
+    [
+        "webhook-id",
+        "idempotency-key",
+        "i-twilio-idempotency-token",
+        "x-github-event",
+        "x-author",
+        "ce-partitionkey",
+    ],
 )
 def test_other_headers_are_kept(name: str) -> None:
     assert redacted({name: "value"}) == {name: "value"}
@@ -35,3 +51,16 @@ def test_header_that_a_scheme_calls_secret_is_redacted() -> None:
         "x-door": REDACTED,
         "x-other": "1",
     }
+
+
+def test_redacted_header_is_no_key(tmp_path: Path) -> None:
+    """Every delivery would be a repeat of the first."""
+    key = "{{ event.headers['x-request-token'] }}"
+    with running_hooks(
+        tmp_path, [{"name": "hook", "type": "webhook", "verify": "none", "key": key}]
+    ) as hooks:
+        answers = [hooks.accept({}, headers={"X-Request-Token": token}) for token in ("one", "two")]
+
+    assert [answer["outcome"] for answer in answers] == ["mapping_failed"] * 2
+    assert "redacted" in answers[0]["reason"]
+    assert answers[0]["event_id"] != answers[1]["event_id"]
