@@ -45,7 +45,7 @@ class Message:
 
     @property
     def source(self) -> str:
-        return f"pubsub:{self.subscription}"
+        return f"pubsub:{bounded_key(self.subscription)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,14 @@ def test_repeat_is_acked_and_starts_nothing(hooks: Hooks, message_id: str) -> No
     assert [one.verdict for one in deliveries] == ["accepted", "duplicate"]
 
 
+def test_endless_name_of_a_subscription_is_bounded(hooks: Hooks, message_id: str) -> None:
+    """It is part of an index, and no index takes such a text."""
+    assert push(hooks, {**wrapped(message_id), "subscription": "s" * 100_000}).status_code == 204
+
+    with hooks.runtime.database.read() as connection:
+        assert max(len(event.source) for event in events.listing(connection, limit=500)) < 400
+
+
 def test_bare_message_is_the_same_event_as_a_wrapped_one(hooks: Hooks, message_id: str) -> None:
     answer = push(hooks, b'{"n": 1}', headers=bare(message_id, kind="new"))
 
