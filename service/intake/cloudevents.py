@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from sensors.event import Event
+from sensors.event import Event, bounded_key
 from sensors.payloads import Format, Payload, read_payload, text_fault
 from sensors.pubsub_messages import BodyFormat, read_body
 from service.intake.eventarc import recognised
@@ -29,7 +29,6 @@ UNREADABLE_SOURCE = f"{SOURCE_PREFIX}unreadable"
 UNREADABLE_TYPE = "cloudevent.unreadable"
 HOPS = "millracehops"  # the extension by which a chain over several services knows its length
 MAX_BATCH = 256
-MAX_CHARACTERS = 300  # of keys and sources; a longer one is replaced by its digest
 
 _STRUCTURED = "application/cloudevents"
 _BATCH = "application/cloudevents-batch"
@@ -128,8 +127,8 @@ class Receiving:
 
     def _event(self, context: _Context, payload: Payload) -> Event:
         event = Event(
-            source=SOURCE_PREFIX + _bounded(context.source),
-            key=_bounded(context.id),
+            source=SOURCE_PREFIX + bounded_key(context.source),
+            key=bounded_key(context.id),
             type=context.type,
             time=context.time or self.now,
             subject=context.subject,
@@ -270,9 +269,3 @@ def _format_of(media_type: str) -> Format | None:
         return Format.AUTO
     is_text = media_type.startswith("text/") or media_type.endswith(("+xml", "/xml", "/yaml"))
     return Format.TEXT if is_text else None
-
-
-def _bounded(text: str) -> str:
-    if len(text) <= MAX_CHARACTERS and text.isprintable():
-        return text
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
 from http import HTTPStatus
 
 from flask import Blueprint, Response, request
@@ -12,11 +11,10 @@ from flask import Blueprint, Response, request
 from service.dispatcher import Dispatcher
 from service.intake.cloud_doors import ROAD, CloudDoor
 from service.intake.cloudevents import is_batch
-from service.intake.refusals import Cause, Refused
-from service.intake.verify.base import Signed, Unverified
-from service.intake.verify.registry import build_scheme
+from service.intake.refusals import Refused
 from service.matching.planning import Arrival
-from service.web.deliveries import answer_body, answer_to, committed, read_arrival
+from service.web.deliveries import answer_body, answer_to, committed
+from service.web.entrance import Entrance
 from service.web.parts import WebParts
 from service.web.problems import Refusal
 
@@ -46,15 +44,13 @@ class CloudEvents:
 
     def __init__(self, dispatcher: Dispatcher, max_body_bytes: int) -> None:
         self._dispatcher = dispatcher
-        self._max_body_bytes = max_body_bytes
-        # Checked for nobody, so that a closed door costs what one with a bad signature costs.
-        self._decoy = build_scheme({"scheme": "hmac", "secret": "decoy", "header": "x-decoy"})
+        self._entrance = Entrance(dispatcher, max_body_bytes)
 
     def receive(self, project: str | None = None) -> Response:
         door = self._dispatcher.cloud_door(project)
-        arrival = self._read(door, project)
+        arrival = self._entrance.read(project, ROAD, None if door is None else door.max_body_bytes)
         if door is None:
-            raise self._unknown(project, arrival)
+            raise self._entrance.unknown(project, ROAD, "the project takes no CloudEvents", arrival)
         if request.method == "OPTIONS":
             return _handshake(door)
         return self._take(door, arrival)
@@ -67,19 +63,6 @@ class CloudEvents:
         shown = bodies if is_batch(arrival.headers) else bodies[0]
         status = HTTPStatus.ACCEPTED if is_news else HTTPStatus.OK
         return Response(json.dumps(shown), status, content_type="application/json")
-
-    def _read(self, door: CloudDoor | None, project: str | None) -> Arrival:
-        try:
-            return read_arrival(request, self._max_body_bytes if door is None else door.max_body_bytes)
-        except Refused as refused:
-            self._dispatcher.refuse(project, ROAD, refused.reason, request.remote_addr)
-            raise
-
-    def _unknown(self, project: str | None, arrival: Arrival) -> Refused:
-        with suppress(Unverified):
-            self._decoy.verify(Signed(arrival.body, arrival.headers), self._dispatcher.now())
-        self._dispatcher.refuse(project, ROAD, "the project takes no CloudEvents", arrival.address)
-        return Refused(Cause.UNKNOWN)
 
 
 def _handshake(door: CloudDoor) -> Response:

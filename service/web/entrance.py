@@ -27,22 +27,23 @@ class Entrance:
     def enter(self, project: str | None, address: str) -> tuple[Door, Arrival]:
         """Return the door at the address and the delivery of the request in hand. Raises Refused."""
         door = self._dispatcher.door(project, address)
-        arrival = self._read(door, project, address)
+        road = f"address:{address}" if door is None else door.source
+        arrival = self.read(project, road, None if door is None else door.max_body_bytes)
         if door is None:
-            raise self._unknown(project, address, arrival)
+            raise self.unknown(project, road, Cause.UNKNOWN, arrival)
         return door, arrival
 
-    def _read(self, door: Door | None, project: str | None, address: str) -> Arrival:
-        limit = self._max_body_bytes if door is None else door.max_body_bytes
+    def read(self, project: str | None, road: str, max_body_bytes: int | None) -> Arrival:
+        """Return the delivery of the request in hand. Raises Refused, which is noted."""
         try:
-            return read_arrival(request, limit)
+            return read_arrival(request, max_body_bytes or self._max_body_bytes)
         except Refused as refused:
-            road = f"address:{address}" if door is None else door.source
             self._dispatcher.refuse(project, road, refused.reason, request.remote_addr)
             raise
 
-    def _unknown(self, project: str | None, address: str, arrival: Arrival) -> Refused:
+    def unknown(self, project: str | None, road: str, reason: str, arrival: Arrival) -> Refused:
+        """Return the refusal of a delivery that found no door; it is noted."""
         with suppress(Refused):
             check_authentic(self._decoy, Signed(arrival.body, arrival.headers), self._dispatcher.now())
-        self._dispatcher.refuse(project, f"address:{address}", Cause.UNKNOWN, arrival.address)
+        self._dispatcher.refuse(project, road, reason, arrival.address)
         return Refused(Cause.UNKNOWN)

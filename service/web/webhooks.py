@@ -16,7 +16,7 @@ from service.matching.planning import Arrival
 from service.store import runs
 from service.store.session import Database
 from service.store.values import Recorded, Run, RunState
-from service.web.deliveries import answer_body, answer_to, deliver, read_arrival, wait_seconds
+from service.web.deliveries import answer_body, answer_to, deliver, wait_seconds
 from service.web.entrance import Entrance
 from service.web.parts import WebParts
 from service.web.problems import Refusal
@@ -98,7 +98,7 @@ class MageWebhooks:
     def __init__(self, dispatcher: Dispatcher, database: Database, max_body_bytes: int) -> None:
         self._dispatcher = dispatcher
         self._database = database
-        self._max_body_bytes = max_body_bytes
+        self._entrance = Entrance(dispatcher, max_body_bytes)
 
     def pipeline_runs(self, schedule_id: int, token: str) -> Response:
         return self._receive(schedule_id, token)
@@ -110,13 +110,10 @@ class MageWebhooks:
     def _receive(self, schedule_id: int, token: str) -> Response:
         road = f"mage:{schedule_id}"
         door = self._dispatcher.mage_door(token)
-        try:
-            arrival = read_arrival(request, door.max_body_bytes if door else self._max_body_bytes)
-            if door is None:
-                raise Refused(Cause.UNVERIFIED, "no trigger has this token")
-        except Refused as refused:
-            self._dispatcher.refuse(None, road, refused.reason, request.remote_addr)
-            raise
+        arrival = self._entrance.read(None, road, None if door is None else door.max_body_bytes)
+        if door is None:
+            self._dispatcher.refuse(None, road, "no trigger has this token", arrival.address)
+            raise Refused(Cause.UNVERIFIED)
         # The scheme behind the door wants a bearer, wherever Mage's address had the token.
         bearer = {**arrival.headers, "authorization": f"Bearer {token}"}
         recorded = deliver(self._dispatcher, door, Arrival(arrival.body, bearer, address=arrival.address))
