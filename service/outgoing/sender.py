@@ -8,8 +8,9 @@ event's.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections import Counter
 from datetime import datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
 
@@ -33,6 +34,7 @@ from service.store.wakeups import Subscription
 logger = structlog.get_logger(__name__)
 
 AT_ONCE = 4
+AT_ONCE_TO_ONE = 2  # so that an address that hangs leaves room for the others
 TIMEOUT_SECONDS = 15.0
 LEASE = timedelta(seconds=60)  # well beyond the time that a try can take
 POLL_SECONDS = 5.0
@@ -51,7 +53,7 @@ class Sender:
         self._agent = f"Millrace/{version('millrace')}"
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._free = AT_ONCE
+        self._trying: Counter[str] = Counter()  # by place
         self._freed = threading.Condition()
         self._subscription: Subscription | None = None
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
@@ -67,24 +69,25 @@ class Sender:
         if self._thread.is_alive():
             self._thread.join()
         with self._freed:
-            self._freed.wait_for(lambda: self._free == AT_ONCE, self._stop_seconds)
+            self._freed.wait_for(lambda: not self._trying.total(), self._stop_seconds)
         if self._subscription is not None:
             self._subscription.close()
 
     def send_due(self) -> int:
         """Try as much of what is due as there are threads free; return how many tries were begun."""
-        due = self._claim()
-        for item in due:
+        begun = 0
+        while not self._stopping.is_set() and (item := self._claim()) is not None:
             threading.Thread(target=self._try, args=(item,), name="sending", daemon=True).start()
-        return len(due)
+            begun += 1
+        return begun
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
             pause = POLL_SECONDS
             try:
-                if not self.send_due():
-                    pause = min(pause, self._seconds_to_next())
+                self.send_due()
+                pause = self._seconds_to_next()
             except StoreError as error:
                 logger.warning("could not look for events to send; it is tried again", error=str(error))
             except Exception:
@@ -95,22 +98,30 @@ class Sender:
         if topic == outgoing.TOPIC:
             self._wake.set()
 
-    def _claim(self) -> Sequence[Outgoing]:
-        projects = self._runtime.projects.names
-        with self._freed:
-            free = self._free
-        if not free or self._seconds_to_next() > 0:
-            return ()
-        claimed = self._runtime.database.write(
-            Commit.SEND, lambda tx: outgoing.claim(tx, projects, lease=LEASE, limit=free)
+    def _claim(self) -> Outgoing | None:
+        """Take the next try that is due and has room."""
+        if self._seconds_to_next() > 0:
+            return None
+        take = partial(
+            outgoing.claim, projects=self._runtime.projects.names, lease=LEASE, limit=1, but=self._crowded()
         )
+        claimed = self._runtime.database.write(Commit.SEND, take)
         with self._freed:
-            self._free -= len(claimed)
-        return claimed
+            self._trying.update(item.place for item in claimed)
+        return claimed[0] if claimed else None
 
     def _seconds_to_next(self) -> float:
-        seconds = outgoing.seconds_to_next(self._runtime.database, self._runtime.projects.names)
-        return POLL_SECONDS if seconds is None else seconds
+        """Return how long nothing can be begun: until something is due, or until a try ends, which wakes."""
+        with self._freed:
+            if self._trying.total() >= AT_ONCE:
+                return POLL_SECONDS
+        projects = self._runtime.projects.names
+        seconds = outgoing.seconds_to_next(self._runtime.database, projects, but=self._crowded())
+        return POLL_SECONDS if seconds is None else min(seconds, POLL_SECONDS)
+
+    def _crowded(self) -> list[str]:
+        with self._freed:
+            return [place for place, tries in self._trying.items() if tries >= AT_ONCE_TO_ONE]
 
     def _try(self, item: Outgoing) -> None:
         try:
@@ -127,7 +138,7 @@ class Sender:
             logger.exception("could not send an event; it is tried again", event_id=item.event_id)
         finally:
             with self._freed:
-                self._free += 1
+                self._trying -= Counter((item.place,))
                 self._freed.notify_all()
             self._wake.set()
 

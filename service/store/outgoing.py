@@ -18,11 +18,13 @@ TOPIC = "outgoing"
 
 _insert = BulkInsert(outgoing)
 _PROJECTS = outgoing.c.project.in_(bindparam("projects", expanding=True))
+_PLACE = outgoing.c.project + "/" + outgoing.c.address
+_OTHERS = _PLACE.not_in(bindparam("but", expanding=True))
 _COLUMNS = tuple(column for column in outgoing.columns)
-_NEXT = select(func.min(outgoing.c.next_at)).where(outgoing.c.next_at.is_not(None), _PROJECTS)
+_NEXT = select(func.min(outgoing.c.next_at)).where(outgoing.c.next_at.is_not(None), _PROJECTS, _OTHERS)
 _DUE = (
     select(*_COLUMNS)
-    .where(outgoing.c.next_at <= bindparam("now"), _PROJECTS)
+    .where(outgoing.c.next_at <= bindparam("now"), _PROJECTS, _OTHERS)
     .order_by(outgoing.c.next_at, outgoing.c.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
@@ -82,6 +84,11 @@ class Outgoing:
     created_at: datetime
     sent_at: datetime | None
 
+    @property
+    def place(self) -> str:
+        """Where it goes: the address among those of all projects."""
+        return f"{self.project}/{self.address}"
+
 
 @dataclass(frozen=True, slots=True)
 class Tried:
@@ -117,18 +124,27 @@ def add(tx: Transaction, new: Sequence[NewOutgoing]) -> None:
     tx.notify(TOPIC)
 
 
-def seconds_to_next(database: Database, projects: Sequence[str]) -> float | None:
-    """Return how long no try is due, by the database's clock; None when none is planned."""
+def seconds_to_next(database: Database, projects: Sequence[str], *, but: Sequence[str] = ()) -> float | None:
+    """Return how long no try is due, by the database's clock; None when none is planned.
+
+    `but`: places that are left out.
+    """
+    values = {"projects": list(projects), "but": list(but)}
     with database.read() as connection:
-        found: datetime | None = connection.execute(_NEXT, {"projects": list(projects)}).scalar_one()
+        found: datetime | None = connection.execute(_NEXT, values).scalar_one()
         if found is None:
             return None
         return max(0.0, (found - Transaction(connection, database).now).total_seconds())
 
 
-def claim(tx: Transaction, projects: Sequence[str], *, lease: timedelta, limit: int) -> list[Outgoing]:
-    """Take what is due for a try. What is not settled within the lease is due again."""
-    values = {"now": tx.now, "projects": list(projects), "most": limit}
+def claim(
+    tx: Transaction, projects: Sequence[str], *, lease: timedelta, limit: int, but: Sequence[str] = ()
+) -> list[Outgoing]:
+    """Take what is due for a try, except at the places in `but`.
+
+    What is not settled within the lease is due again.
+    """
+    values = {"now": tx.now, "projects": list(projects), "but": list(but), "most": limit}
     rows = tx.connection.execute(_DUE, values).all()
     if rows:
         until = tx.now + lease

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,7 +21,7 @@ from service.intake.verify.base import Signed, Unverified
 from service.intake.verify.registry import build_scheme
 from service.outgoing.announcer import Announcer
 from service.outgoing.schedule import DELAYS, delay_after, retry_after
-from service.outgoing.sender import Sender
+from service.outgoing.sender import AT_ONCE_TO_ONE, Sender
 from service.outgoing.signing import SigningError, signed_headers
 from service.store import outgoing, prune
 from service.store.outgoing import NewOutgoing, Outgoing, SendState
@@ -250,6 +252,37 @@ def test_a_slow_receiver_does_not_keep_the_engine_from_ending(site: HttpSite, tm
         sender.stop()
 
         assert rows(hooks)[0].state is SendState.WAITING
+
+
+def test_an_address_that_hangs_leaves_room_for_others(
+    site: HttpSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, go_on = path_of(tmp_path), threading.Event()
+
+    def hang(handler: BaseHTTPRequestHandler) -> None:
+        go_on.wait(30)
+
+    site.answer_by(path + "-dead", hang)
+    site.serve(path, b"")
+    addresses = [
+        {"name": name, "url": site.url + path + end, "secret": SECRET, "allow_private": True}
+        for name, end in (("dead", "-dead"), ("good", ""))
+    ]
+    chosen = {"cloudevents": {"send": addresses}}
+    with running_hooks(tmp_path / "demo", [HOOK], settings_of_project=chosen) as hooks:
+        look = Mock(wraps=outgoing.seconds_to_next)
+        monkeypatch.setattr(outgoing, "seconds_to_next", look)
+        for _ in range(6):
+            end_a_run(hooks)
+        sender = Sender(hooks.runtime, stop_seconds=20)
+        sender.start()
+        try:
+            wait_until(lambda: len(posted(site, path)) == 6, what="the good address has all")
+            assert len(posted(site, path + "-dead")) == AT_ONCE_TO_ONE
+            assert look.call_count < 60, "it sleeps while nothing can be begun"
+        finally:
+            go_on.set()
+            sender.stop()
 
 
 def test_what_is_sent_or_given_up_is_pruned_with_deliveries(site: HttpSite, tmp_path: Path) -> None:
