@@ -15,11 +15,12 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import bindparam, func, select, update
 
 from service.store import limits
+from service.store.bulk import BulkInsert
 from service.store.claims import end_cancelled
 from service.store.columns import to_micros
 from service.store.database import Transaction
 from service.store.outcomes import first_outcome
-from service.store.statements import insert_if_absent, upsert
+from service.store.statements import OR_LOCK, upsert
 from service.store.tables import run_limits, runs, throttles
 from service.store.values import (
     OPEN_STATES,
@@ -53,12 +54,9 @@ _SAY_WHY = update(runs).where(runs.c.id.in_(bindparam("run_ids", expanding=True)
     error="cancelled for a newer run of the same trigger"
 )  # fmt: skip
 
-_INSERT_WINDOWS = insert_if_absent(throttles)
-_WINDOWS = (
-    select(throttles.c.key, throttles.c.window_start, throttles.c.count)
-    .where(throttles.c.key.in_(bindparam("keys", expanding=True)))
-    .order_by(throttles.c.key)
-    .with_for_update()
+_insert_or_lock_windows = BulkInsert(throttles, tail=OR_LOCK)
+_WINDOWS = select(throttles.c.key, throttles.c.window_start, throttles.c.count).where(
+    throttles.c.key.in_(bindparam("keys", expanding=True))
 )
 _COUNT_IN_WINDOW = select(throttles.c.count).where(throttles.c.key == bindparam("name"))
 _SET_WINDOWS = upsert(throttles, "window_start", "count")
@@ -168,12 +166,9 @@ class Admission:
         if not keys:
             return {}
         new = [{"key": key, "window_start": _EPOCH, "count": 0} for key in sorted(keys)]
-        found: dict[str, _Window] = {}
-        while len(found) < len(keys):  # an old one may be pruned between the two statements
-            self._tx.connection.execute(_INSERT_WINDOWS[self._tx.database.dialect], new)
-            rows = self._tx.connection.execute(_WINDOWS, {"keys": sorted(keys)})
-            found = {key: _Window(start, count) for key, start, count in rows}
-        return found
+        _insert_or_lock_windows(self._tx.connection, new)
+        rows = self._tx.connection.execute(_WINDOWS, {"keys": sorted(keys)})
+        return {key: _Window(start, count) for key, start, count in rows}
 
     def _starts(self, wanted: Sequence[Throttle]) -> datetime:
         """Return when a run may begin: in the first window that has room in each of its throttles."""

@@ -13,19 +13,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import BindParameter, and_, bindparam, delete, func, or_, select, update
 
+from service.store.bulk import BulkInsert
 from service.store.database import Transaction
-from service.store.statements import insert_if_absent
+from service.store.statements import OR_LOCK
 from service.store.tables import limits, run_limits, runs
 from service.store.values import RunState
 
 _RUN_IDS: BindParameter[str] = bindparam("run_ids", expanding=True)
-_INSERT_LIMITS = insert_if_absent(limits)
-_LOCK = (
-    select(limits.c.key)
-    .where(limits.c.key.in_(bindparam("keys", expanding=True)))
-    .order_by(limits.c.key)
-    .with_for_update()
-)
+_insert_or_lock = BulkInsert(limits, tail=OR_LOCK)
 _NEEDS = (
     select(run_limits.c.run_id, run_limits.c.key, run_limits.c.maximum, run_limits.c.held)
     .where(run_limits.c.run_id.in_(_RUN_IDS))
@@ -177,11 +172,9 @@ def _keys(tx: Transaction, run_ids: Sequence[str]) -> set[str]:
 
 def lock(tx: Transaction, keys: Iterable[str]) -> list[str]:
     """Lock rows of limits, always in the order of their keys, which keeps transactions from deadlock."""
-    wanted = sorted(keys)
-    locked = 0
-    while locked < len(wanted):  # a row that nobody needs may be pruned between the two statements
-        tx.connection.execute(_INSERT_LIMITS[tx.database.dialect], [{"key": key} for key in wanted])
-        locked = len(tx.connection.execute(_LOCK, {"keys": wanted}).all())
+    wanted = sorted(set(keys))
+    if wanted:
+        _insert_or_lock(tx.connection, [{"key": key} for key in wanted])
     return wanted
 
 

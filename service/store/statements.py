@@ -11,6 +11,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"  # a row of a query that is put together at run time
 
 
+# Ends an INSERT that locks the rows that are there, and leaves them as they are. It takes its rows one by one
+# in the order given, and whether it makes a row or locks it makes no difference: those who name their keys
+# in order never wait for each other in a circle, and no row can be deleted from under it.
+OR_LOCK = "ON CONFLICT (key) DO UPDATE SET key = excluded.key WHERE false"
+
+
 def insert_if_absent(table: Table, *returning: Column[Any]) -> Mapping[str, Insert]:
     """Return, by dialect, an INSERT that leaves rows alone that are there; it returns only those it made.
 

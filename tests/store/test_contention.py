@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -13,7 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from service.store import events, runs
+import pytest
+
+from service.store import database as database_module
+from service.store import events, limits, runs
+from service.store.prune import Retention, prune
 from service.store.session import Commit, Database
 from service.store.values import Limit, Recorded, RunEnded, RunState
 from tests.parts.stores import opened_store
@@ -172,3 +177,22 @@ def test_the_same_idempotency_key_at_once_makes_one_run(database: Database) -> N
 
     assert len({ident for ident, _ in answers}) == 1
     assert sum(created for _, created in answers) == 1
+
+
+def test_rows_that_are_locked_in_order_and_pruned_meanwhile_make_no_deadlock(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres would find it, at the cost of a second for all who wait."""
+    monkeypatch.setattr(database_module, "MAX_RACES", 1)
+    names = [f"gate:{letter}" for letter in "abcdef"]
+
+    def work(number: int) -> None:
+        chance = random.Random(number)
+        for _ in range(40):
+            if number == 0:
+                database.write(Commit.PRUNE, lambda tx: prune(tx, Retention(), set_aside=lambda _ids: None))
+            else:
+                wanted = chance.sample(names, 4)
+                database.write(Commit.ACCEPT, lambda tx: limits.lock(tx, wanted))  # noqa: B023 - at once
+
+    _together(4, work)
