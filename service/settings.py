@@ -296,7 +296,7 @@ def document(fields: Iterable[str] = Settings.model_fields) -> str:
     lines += [
         "",
         "A secret that a project asks for by `secret('name')` is read from `MILLRACE_SECRET_NAME`, "
-        "or from the file `secrets/name` in MILLRACE_HOME.",
+        "or from the file `secrets/name` in MILLRACE_HOME, whose change counts without a restart.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -191,6 +191,8 @@ def _attributes_in(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in item.items():
         if name in _DATA_NAMES or value is None:
             continue
+        if name != name.lower() and name.lower() in item:
+            raise _MalformedError(f"the attribute {name.lower()[:80]!r} is there twice")
         if isinstance(value, bool):
             yield name.lower(), str(value).lower()
         elif isinstance(value, str | int | float):

@@ -32,7 +32,7 @@ class Arrival:
 
     body: bytes
     headers: Mapping[str, str] = field(repr=False)
-    url: str = ""
+    url: str = field(default="", repr=False)  # its query may hold a token
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
     address: str | None = None
 

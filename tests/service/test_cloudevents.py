@@ -244,6 +244,7 @@ def test_extensions_are_headers_and_secret_ones_are_redacted(door: Hooks) -> Non
         json.dumps(order(data=None, data_base64="%%")).encode(),
         json.dumps(order(data=None, data_base64=7)).encode(),
         json.dumps(order(thing={"a": 1})).encode(),
+        json.dumps(order(ID="other")).encode(),
         json.dumps(order(id="a\ud800")).encode(),
     ],
 )

@@ -53,9 +53,9 @@ class Signed:
     """A delivery as it came over the wire. `headers` has lower-case names and unredacted values."""
 
     body: bytes
-    headers: Mapping[str, str]
-    url: str = ""
-    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(repr=False)
+    url: str = field(default="", repr=False)  # its query may hold a token
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
     address: str | None = None
 
 
