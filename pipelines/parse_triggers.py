@@ -42,6 +42,7 @@ _KEYS: Mapping[TriggerType, frozenset[str]] = {
     TriggerType.EVENT: frozenset(("event", "source")),
     TriggerType.EXPECTATION: EXPECTATION_KEYS,
 }
+_NOT_IN_PATHS = ("..", "//", *"?#% \\")  # no request would get there
 _SENSORS = words(
     """
     files gcs_object pubsub_message sql http bigquery python
@@ -160,7 +161,7 @@ def _check_fixed_date(section: Section) -> None:
 
 def _check_webhook(section: Section, name: str) -> dict[str, Any]:
     path = section.text("path")
-    if path and (not path.startswith("/webhooks/") or ".." in path or any(char in path for char in "?#% \\")):
+    if path and (not path.startswith("/webhooks/") or any(part in path for part in _NOT_IN_PATHS)):
         section.error("path", f"`path` must be plain and begin with /webhooks/, not {path!r}")
     if not path and "/" in name:
         section.error(
