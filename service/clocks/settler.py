@@ -36,7 +36,7 @@ class Settler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close nothing new, and return when what is being closed is closed."""
+        """Close no further batch, and return when the one at hand is closed."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -76,10 +76,13 @@ class Settler:
     def _close_groups(self, compiled: CompiledTrigger, settle: Settle) -> int:
         closed = 0
         while due := self._due(compiled.state_key, settle):
-            here = sum(self._close(compiled, settle, group) for group in due)
-            if not here:
+            before = closed
+            for group in due:
+                if self._stopping.is_set():
+                    return closed
+                closed += self._close(compiled, settle, group)
+            if closed == before:
                 break  # others are at it, or the trigger was paused a moment ago
-            closed += here
         return closed
 
     def _due(self, key: StateKey, settle: Settle) -> list[Group]:

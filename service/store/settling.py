@@ -95,7 +95,7 @@ def members(connection: Connection, trigger: TriggerId, group: str, *, most: int
 
 def reserve(tx: Transaction, trigger: TriggerId, group: str, event_ids: Sequence[str]) -> bool:
     """Keep all others from closing batches of the trigger. False when somebody has closed this one."""
-    limits.lock(tx, ["settle:" + "/".join(trigger)])
+    limits.lock(tx, [_gate(trigger)])
     values: dict[str, Any] = {**_names(trigger), "in_group": group, "event_ids": list(event_ids)}
     return tx.connection.execute(_STILL, values).scalar_one() == len(event_ids)
 
@@ -119,7 +119,12 @@ def end(
 
 def ungroup(tx: Transaction, trigger: TriggerId) -> None:
     """Let events go that were gathered for a trigger that gathers no more: each is decided upon by itself."""
+    limits.lock(tx, [_gate(trigger)])
     tx.connection.execute(_UNGROUP, _names(trigger))
+
+
+def _gate(trigger: TriggerId) -> str:
+    return "settle:" + "/".join(trigger)
 
 
 def _names(trigger: TriggerId) -> dict[str, Any]:
