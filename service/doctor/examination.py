@@ -19,6 +19,7 @@ LOCAL = (
     "service.doctor.service_parts:disk",
     "service.doctor.projects:projects",
     "service.doctor.projects:triggers",
+    "service.doctor.projects:held",
     "service.doctor.profiles:profiles",
 )
 

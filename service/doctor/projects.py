@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from pipelines.model import Severity
 from service.doctor.findings import Finding, Patient, problem, warning, well
+from service.store import held as held_rows
+from service.store import settling
 from service.store import triggers as trigger_rows
 
 
@@ -37,4 +39,21 @@ def triggers(patient: Patient) -> Iterator[Finding]:
         elif compiled.state_key in paused or compiled.is_paused_by_file:
             yield warning(
                 "trigger", name, "is paused and holds its events", "`millrace trigger resume` lets them go"
+            )
+
+
+def held(patient: Patient) -> Iterator[Finding]:
+    """Name the triggers that events wait for, and that are gone, or broken with their pipeline."""
+    with patient.runtime.database.read() as connection:
+        waited_for = held_rows.holding(connection) | settling.triggers(connection)
+    known = {compiled.state_key for compiled in patient.triggers}
+    served = patient.runtime.projects.names
+    for project, pipeline, trigger in sorted(waited_for - known):
+        if project in served:
+            yield problem(
+                "trigger",
+                f"{pipeline}/{trigger}",
+                "has events that are held for it, and no good file declares it",
+                "mend its pipeline, or declare it again: then they go on, or "
+                f"`millrace trigger resume {pipeline}/{trigger} --held drop` ends them",
             )

@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.clocks.settler import Settler
+from service.doctor.findings import Health, Patient
+from service.doctor.projects import held
 from service.matching.settling import read_settle
 from service.store import events, triggers
 from service.store.session import Commit
@@ -186,6 +188,42 @@ def test_events_go_on_alone_when_their_trigger_settles_no_more(hooks: Hooks) -> 
 
     assert [hooks.event(event_id).outcome for event_id in ids] == [Outcome.RAN] * 2
     assert {run.state for run in hooks.all_runs()} == {RunState.QUEUED}
+
+
+def test_events_held_for_a_trigger_that_is_gone_wait_and_the_doctor_tells(hooks: Hooks) -> None:
+    settling, paused = post(hooks, "a"), post(hooks, "b", to="few")
+    hooks.pause("few")
+    wait_until(
+        lambda: hooks.post({}, path="/webhooks/etl/few").get_json()["reason"] == "the trigger is paused",
+        what="the pause is noticed",
+    )
+    assert list(held(examined(hooks))) == []
+    hooks.rewrite([{"name": "other", "type": "webhook", "verify": "none"}])
+    hooks.clock.advance(hours=1)
+
+    assert settler(hooks).close_due() == hooks.dispatcher.release_left_over() == 0
+
+    assert {hooks.event(one).outcome for one in (settling, paused)} == {Outcome.HELD}
+    found = list(held(examined(hooks)))
+    assert [(one.subject, one.health) for one in found] == [
+        ("etl/few", Health.PROBLEM),
+        ("etl/hook", Health.PROBLEM),
+    ]
+
+
+def examined(hooks: Hooks) -> Patient:
+    return Patient(hooks.runtime, tuple(hooks.dispatcher.triggers("demo").values()))
+
+
+def test_engine_that_stops_closes_no_further_batch(hooks: Hooks) -> None:
+    for day in "abcd":
+        post(hooks, "x", day)
+    hooks.clock.advance(minutes=2)
+    stopping = settler(hooks)
+    stopping.stop()
+
+    assert stopping.close_due() == 0
+    assert settler(hooks).close_due() == 4
 
 
 def test_resume_may_let_only_the_latest_go_or_none(hooks: Hooks) -> None:
