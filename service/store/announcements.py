@@ -21,7 +21,7 @@ DUE = (
     .limit(bindparam("most", type_=Integer()))
 )
 _IDS = runs.c.id.in_(bindparam("ids", expanding=True))
-_WHOLE = select(*RUN_COLUMNS).where(_IDS)
+_WHOLE = select(*RUN_COLUMNS).where(_IDS, IS_DUE)
 _LOCK = (
     select(runs.c.id, runs.c.attempt, runs.c.state)
     .where(_IDS, IS_DUE)
@@ -49,7 +49,7 @@ def due(connection: Connection, projects: Sequence[str], *, limit: int) -> list[
 
 
 def whole(connection: Connection, ends: Sequence[End]) -> Mapping[str, Run]:
-    """Return the runs by their ids, without their blocks."""
+    """Return the runs by their ids, without their blocks; not those that were queued again meanwhile."""
     if not ends:
         return {}
     rows = connection.execute(_WHOLE, {"ids": [end.run_id for end in ends]})
