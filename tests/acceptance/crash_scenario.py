@@ -1,17 +1,17 @@
-"""Makes every kind of commit once, as careful callers would, and prints what the store holds at the end.
+"""Makes every kind of commit once, as careful callers would, and tells what the store holds at the end.
 
-Started as `python -m tests.acceptance.crash_scenario URL HOME [CRASH_POINT]`. Started again after a crash, it
-must end with the same summary as one that was never interrupted.
+Runs in a process of its own. Started again after a crash, it must end with the same summary as one that was
+never interrupted.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,8 @@ MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
 LEASE_SECONDS = 0.2
 
 
-def main() -> None:
-    url, home, point = sys.argv[1], Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None
+def play(url: str, home: Path, point: str | None, answers: Connection) -> None:
+    """Go through all commits, or die at the point. The summary goes to `answers`."""
     database = Database(url, home=home, crash=CrashPoints(point))
     migrate(database)
     rescue(database)
@@ -82,7 +82,7 @@ def main() -> None:
     database.write(
         Commit.PRUNE, lambda tx: prune.prune(tx, prune.Retention(), set_aside=lambda run_ids: None)
     )
-    sys.stdout.write(json.dumps(summary(database)))
+    answers.send(json.loads(json.dumps(summary(database))))
 
 
 def rescue(database: Database) -> None:
@@ -308,7 +308,3 @@ def summary(database: Database) -> dict[str, Any]:
             "sensors": rows('SELECT "trigger", cursor FROM sensors'),
             "sensor_ticks": rows('SELECT "trigger", new FROM sensor_ticks'),
         }
-
-
-if __name__ == "__main__":
-    main()
