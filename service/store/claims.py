@@ -150,11 +150,17 @@ def claim(
     _queue_due(tx)
     claimed: list[ClaimedRun] = []
     passed_over = 0
+    lock: limits.Lock = limits.lock
     while len(claimed) < slots and passed_over < MAX_PASSED_OVER:
         free = slots - len(claimed)
         most = free if not passed_over else max(free, 200)
         rows = _candidates(tx, projects, only=only, most=most)
-        admitted = _admitted(tx, rows, free)
+        try:
+            admitted = _admitted(tx, rows, free, lock)
+        except limits.Busy:
+            tx.notify("queued")  # the next claim goes on from here
+            break
+        lock = limits.try_lock  # out of the order of keys by now: waiting could be in a circle
         taken = _take(tx, admitted, lease, pin)
         claimed += taken
         passed_over += len(rows) - len(taken)
@@ -221,10 +227,10 @@ def _candidates(tx: Transaction, projects: Sequence[str], *, only: str | None, m
     return tx.connection.execute(query, {"projects": list(projects), "most": most}).all()
 
 
-def _admitted(tx: Transaction, rows: Sequence[AnyRow], free: int) -> list[AnyRow]:
+def _admitted(tx: Transaction, rows: Sequence[AnyRow], free: int, lock: limits.Lock) -> list[AnyRow]:
     if not any(row.limits for row in rows):
         return list(rows[:free])
-    admitted = limits.admit(tx, [row.id for row in rows], most=free)
+    admitted = limits.admit(tx, [row.id for row in rows], most=free, lock=lock)
     return [row for row in rows if row.id in admitted]
 
 

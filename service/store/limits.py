@@ -8,7 +8,8 @@ for a retry keeps its hold, and nobody starts before an earlier run of the same 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import BindParameter, and_, bindparam, delete, func, or_, select, update
@@ -21,6 +22,12 @@ from service.store.values import RunState
 
 _RUN_IDS: BindParameter[str] = bindparam("run_ids", expanding=True)
 _insert_or_lock = BulkInsert(limits, tail=OR_LOCK)
+_insert = BulkInsert(limits, tail="ON CONFLICT DO NOTHING RETURNING key")
+_LOCK_FREE = (
+    select(limits.c.key)
+    .where(limits.c.key.in_(bindparam("keys", expanding=True)))
+    .with_for_update(skip_locked=True)
+)
 _NEEDS = (
     select(run_limits.c.run_id, run_limits.c.key, run_limits.c.maximum, run_limits.c.held)
     .where(run_limits.c.run_id.in_(_RUN_IDS))
@@ -69,7 +76,12 @@ _LET_GO_UNORDERED = _LET_GO.where(run_limits.c.maximum > 1)
 _LEAVE = delete(run_limits).where(run_limits.c.run_id.in_(_RUN_IDS))
 _BLOCKING = select(runs.c.blocked_by).where(runs.c.blocked_by.is_not(None)).distinct().limit(200)
 
+Lock = Callable[[Transaction, Iterable[str]], list[str]]
 MOST_UNPARKED = 64  # at once for one key; each of them lets go in its turn
+
+
+class Busy(Exception):
+    """Somebody else decides by one of these limits at the moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +91,11 @@ class _Need:
     held: bool
 
 
-def admit(tx: Transaction, run_ids: Sequence[str], *, most: int) -> set[str]:
+def admit(tx: Transaction, run_ids: Sequence[str], *, most: int, lock: Lock) -> set[str]:
     """Take the limits of up to `most` runs that are about to be claimed, and return these; park the blocked.
 
     The caller has locked the runs, and names them in the order in which they may start; runs without limits
-    may be among them.
+    may be among them. Raises what `lock` raises.
     """
     needs = _needs(tx, run_ids)
     if not needs:
@@ -121,29 +133,28 @@ def let_go(tx: Transaction, run_ids: Sequence[str]) -> None:
         tx.connection.execute(_LET_GO, {"run_ids": list(run_ids)})
 
 
-def pause(tx: Transaction, run_ids: Sequence[str]) -> None:
-    """The runs wait for a retry: give up their limits, but keep those that promise an order."""
-    keys = _keys(tx, run_ids)
-    if keys:
-        locked = lock(tx, keys)
-        tx.connection.execute(_LET_GO_UNORDERED, {"run_ids": list(run_ids)})
-        _unpark(tx, locked)
+def leave(tx: Transaction, final: Sequence[str], waiting: Sequence[str] = ()) -> None:
+    """Take runs that are final out of every line, and let the next ones in.
 
-
-def leave(tx: Transaction, run_ids: Sequence[str]) -> None:
-    """The runs are final: take them out of every line, and let the next ones in."""
-    keys = _keys(tx, run_ids)
-    if keys:
-        locked = lock(tx, keys)
-        tx.connection.execute(_LEAVE, {"run_ids": list(run_ids)})
-        _unpark(tx, locked)
+    Those that wait for a retry give up their limits, but keep the ones that promise an order.
+    """
+    keys = _keys(tx, [*final, *waiting])
+    if not keys:
+        return
+    locked = lock(tx, keys)  # of both at once, which keeps the order
+    if final:
+        tx.connection.execute(_LEAVE, {"run_ids": list(final)})
+    if waiting:
+        tx.connection.execute(_LET_GO_UNORDERED, {"run_ids": list(waiting)})
+    _unpark(tx, locked)
 
 
 def sweep(tx: Transaction) -> None:
     """Let in whoever is parked though there is room. Finds nothing, unless something went wrong before."""
     blocking = tx.connection.execute(_BLOCKING).scalars().all()
     if blocking:
-        _unpark(tx, lock(tx, set(blocking)))
+        with suppress(Busy):
+            _unpark(tx, try_lock(tx, blocking))
 
 
 def _first_full(
@@ -176,6 +187,18 @@ def lock(tx: Transaction, keys: Iterable[str]) -> list[str]:
     if wanted:
         _insert_or_lock(tx.connection, [{"key": key} for key in wanted])
     return wanted
+
+
+def try_lock(tx: Transaction, keys: Iterable[str]) -> list[str]:
+    """Lock rows of limits beside others that are locked already. Waits for nobody, but raises Busy."""
+    wanted = set(keys)
+    if not wanted:
+        return []
+    found = set(tx.connection.execute(_LOCK_FREE, {"keys": sorted(wanted)}).scalars())
+    new = [{"key": key} for key in sorted(wanted - found)]
+    if new and len(_insert(tx.connection, new)) < len(new):
+        raise Busy
+    return sorted(wanted)
 
 
 def _held(tx: Transaction, keys: Sequence[str]) -> defaultdict[str, int]:

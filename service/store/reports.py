@@ -230,8 +230,11 @@ def _write_ends(tx: Transaction, ends: list[RunEnded], held: dict[str, _Held]) -
         # No block of a run that nobody executes is running, whatever the engine forgot to say.
         tx.connection.execute(_INTERRUPT_BLOCKS, unfinished)
     limited = [end for end in ends if held[end.run_id].limited]
-    limits.leave(tx, [end.run_id for end in limited if end.state.is_final])
-    limits.pause(tx, [end.run_id for end in limited if end.state is RunState.WAITING])
+    limits.leave(
+        tx,
+        final=[end.run_id for end in limited if end.state.is_final],
+        waiting=[end.run_id for end in limited if end.state is RunState.WAITING],
+    )
     limits.let_go(tx, [end.run_id for end in limited if end.state is RunState.QUEUED])
     for end in ends:
         tx.notify("queued" if end.state is RunState.QUEUED else f"run:{end.run_id}")

@@ -196,3 +196,29 @@ def test_rows_that_are_locked_in_order_and_pruned_meanwhile_make_no_deadlock(
                 database.write(Commit.ACCEPT, lambda tx: limits.lock(tx, wanted))  # noqa: B023 - at once
 
     _together(4, work)
+
+
+def test_engines_that_pass_over_blocked_runs_make_no_deadlock(
+    database: Database, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "MAX_RACES", 1)
+    names = [f"key {number}" for number in range(12)]
+    database.write(Commit.ENQUEUE, lambda tx: limits.lock(tx, names))
+    chance = random.Random(1)
+    made = [new_run(limits=[Limit(name, 1) for name in chance.sample(names, 2)]) for _ in range(100)]
+    database.write(Commit.ENQUEUE, lambda tx: [runs.enqueue(tx, one) for one in made])
+    ended: list[str] = []
+
+    def work(number: int) -> None:
+        with opened_store(store_url, tmp_path / str(number)) as own:
+            for _ in range(1000):
+                for one in claim(own, slots=3, engine_id=f"engine-{number}"):
+                    end = RunEnded(one.run.id, one.run.claim, RunState.SUCCEEDED, NOON)
+                    own.write(Commit.REPORT, lambda tx, end=end: runs.apply(tx, [end]))  # type: ignore[misc]
+                    ended.append(one.run.id)
+                if len(ended) == len(made):
+                    break
+
+    _together(3, work)
+
+    assert sorted(ended) == [one.id for one in made]
