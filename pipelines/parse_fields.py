@@ -62,6 +62,10 @@ def closest(word: str, known: Collection[str]) -> str:
     return f"; did you mean '{found[0]}'?" if found else ""
 
 
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[:1] in "aeiou" else f"a {noun}"
+
+
 def listed(names: Collection[str]) -> str:
     return ", ".join(sorted(names))
 
@@ -142,7 +146,7 @@ class Section:
             if key not in known:
                 hint = closest(key, known)
                 self.findings.warning(
-                    self.line(key), f"unknown key '{key}' of a {kind}; it has no effect{hint}"
+                    self.line(key), f"unknown key '{key}' of {_a(kind)}; it has no effect{hint}"
                 )
 
     def text(self, key: str, default: str = "") -> str:

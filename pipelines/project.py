@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,13 @@ from pipelines.parse import (
 )
 from pipelines.parse_blocks import Sources
 from pipelines.parse_fields import Findings
-from pipelines.project_checks import once_per_key, unknown_profiles, without_shared_paths, wrong_inputs
+from pipelines.project_checks import (
+    once_per_key,
+    unknown_profiles,
+    unknown_triggers,
+    without_shared_paths,
+    wrong_inputs,
+)
 from pipelines.project_files import Folder, PinnedSources
 from pipelines.project_reading import PipelineRead, SettingsRead, pipeline_names, read_one, read_own_files
 
@@ -154,11 +160,16 @@ def _merged(
         *problems,
         *own.problems,
         *shared,
-        *unknown_profiles([read.draft for read in reads.values() if read.draft], own.profiles),
+        *unknown_profiles(_drafts(reads.values()), own.profiles),
+        *unknown_triggers(pipelines.values()),
         *wrong_inputs(pipelines.values()),
         *(problem for read in reads.values() for problem in read.problems),
     ]
     return _State(own, reads, pipelines, sources, tuple(once_per_key(found)))
+
+
+def _drafts(reads: Iterable[PipelineRead]) -> list[Pipeline]:
+    return [replace(read.draft, triggers=read.triggers.good) for read in reads if read.draft]
 
 
 def _triggers(read: PipelineRead, before: Pipeline | None) -> tuple[Trigger, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -52,20 +52,48 @@ def without_shared_paths(pipelines: Mapping[str, Pipeline]) -> tuple[dict[str, P
 
 
 def unknown_profiles(pipelines: Iterable[Pipeline], profiles: Iterable[str]) -> list[Problem]:
-    """Warn of SQL blocks whose profile is not in `io_config.yaml`."""
+    """Warn of SQL blocks and sensors whose profile is not in `io_config.yaml`."""
     known = set(profiles)
+    there = f"it has: {listed(known)}" if known else "it has none"
+    return [
+        Problem(
+            file,
+            line,
+            Severity.WARNING,
+            f"{who}: the profile '{profile}' is not in io_config.yaml ({there}){closest(profile, known)}",
+            pipeline.name,
+        )
+        for pipeline in pipelines
+        for who, profile, file, line in (*_profiles_of_blocks(pipeline), *_profiles_of_sensors(pipeline))
+        if isinstance(profile, str) and "{{" not in profile and profile not in known
+    ]
+
+
+def _profiles_of_blocks(pipeline: Pipeline) -> Iterator[tuple[str, Any, str, int]]:
+    for block in pipeline.blocks:
+        if block.language == "sql":
+            profile = block.configuration.get("data_provider_profile")
+            yield f"block '{block.name}'", profile, pipeline.file, block.line
+
+
+def _profiles_of_sensors(pipeline: Pipeline) -> Iterator[tuple[str, Any, str, int]]:
+    for trigger in pipeline.triggers:
+        options = trigger.spec.get("options")
+        if trigger.type is TriggerType.SENSOR and trigger.spec.get("sensor") != "python" and options:
+            yield f"trigger '{trigger.name}'", options.get("profile"), trigger.file, trigger.line
+
+
+def unknown_triggers(pipelines: Collection[Pipeline]) -> list[Problem]:
+    """Warn of expectations of events that a trigger takes which is not there, and so never takes any."""
+    known = {f"{trigger.pipeline}/{trigger.name}" for one in pipelines for trigger in one.triggers}
     problems = []
     for pipeline in pipelines:
-        for block in pipeline.blocks:
-            profile = block.configuration.get("data_provider_profile")
-            if block.language != "sql" or not isinstance(profile, str) or "{{" in profile or profile in known:
-                continue
-            there = f"it has: {listed(known)}" if known else "it has none"
-            message = (
-                f"block '{block.name}': the profile '{profile}' is not in io_config.yaml ({there})"
-                f"{closest(profile, known)}"
-            )
-            problems.append(Problem(pipeline.file, block.line, Severity.WARNING, message, pipeline.name))
+        for trigger in pipeline.triggers:
+            named = (trigger.spec.get("expect") or {}).get("trigger")
+            path = named if not named or "/" in named else f"{pipeline.name}/{named}"
+            if trigger.type is TriggerType.EXPECTATION and path and path not in known:
+                message = f"trigger '{trigger.name}': there is no trigger '{path}'{closest(path, known)}"
+                problems.append(Problem(trigger.file, trigger.line, Severity.WARNING, message, pipeline.name))
     return problems
 
 

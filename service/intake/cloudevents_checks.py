@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pipelines.model import Problem, Severity, TriggerType
+from pipelines.model import Problem, Severity, Trigger, TriggerType
 from pipelines.parse import PROJECT_FILE
+from pipelines.parse_fields import closest
 from pipelines.project import Project
 from pipelines.templating import holds_template
 from sensors.gcs_news import CLOUDEVENTS, MESSAGE_PUBLISHED, TYPES
@@ -39,10 +40,19 @@ def _door_problems(project: Project) -> Iterator[Problem]:
 def _trigger_problems(project: Project) -> Iterator[Problem]:
     for pipeline in project.pipelines.values():
         for trigger in pipeline.triggers:
-            ours = _OUR_TYPES.get(str(trigger.spec.get("event")))
-            if trigger.type is TriggerType.EVENT and ours is not None:
-                sentence = f"trigger '{trigger.name}': such an event has the type '{ours}' here; write that"
-                yield Problem(trigger.file, trigger.line, Severity.WARNING, sentence, pipeline.name)
+            if trigger.type is TriggerType.EVENT:
+                for sentence in _in_vain(trigger, project):
+                    message = f"trigger '{trigger.name}': {sentence}"
+                    yield Problem(trigger.file, trigger.line, Severity.WARNING, message, pipeline.name)
+
+
+def _in_vain(trigger: Trigger, project: Project) -> Iterator[str]:
+    ours = _OUR_TYPES.get(str(trigger.spec.get("event")))
+    if ours is not None:
+        yield f"such an event has the type '{ours}' here; write that"
+    road, _, name = str(trigger.spec.get("source") or "").partition(":")
+    if road == "run" and name not in project.pipelines:
+        yield f"`source`: there is no pipeline '{name}'{closest(name, project.pipelines)}"
 
 
 def _address_problems(project: Project) -> Iterator[Problem]:

@@ -133,3 +133,12 @@ def test_types_that_the_ledger_has_under_another_name(tmp_path: Path) -> None:
 
     assert (found.severity, found.line) == (Severity.WARNING, 2)
     assert "'object.finalized'" in found.message
+
+
+def test_end_of_a_pipeline_that_is_not_there(tmp_path: Path) -> None:
+    triggers = "triggers:\n- {name: t, type: event, event: run.failed, source: run:taxis}\n"
+
+    (found,) = problems(load(tmp_path, "name: shop\n", triggers))
+
+    assert (found.severity, found.line) == (Severity.WARNING, 2)
+    assert "no pipeline 'taxis'" in found.message

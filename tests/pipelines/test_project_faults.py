@@ -291,6 +291,23 @@ def test_profile_that_is_not_there_is_a_warning(folder: ProjectFolder) -> None:
     assert "sql" in project.pipelines
 
 
+@pytest.mark.parametrize(
+    ("trigger", "told"),
+    [
+        ("{name: t, type: sensor, sensor: sql, options: {profile: shop, query: SELECT 1}}", "profile 'shop'"),
+        ("{name: t, type: expectation, every: 1h, expect: {trigger: orders}}", "no trigger 'etl/orders'"),
+        ("{name: t, type: expectation, every: 1h, expect: {trigger: etl/b}}", "no trigger 'etl/b'"),
+    ],
+)
+def test_name_that_nothing_has_is_a_warning(folder: ProjectFolder, trigger: str, told: str) -> None:
+    folder.pipeline("etl", LOAD)
+    folder.triggers("etl", f"triggers:\n- {trigger}\n")
+
+    (message,) = warnings_of(folder.load())
+
+    assert told in message
+
+
 INPUTS = "inputs: {month: {type: date, required: true}, size: {type: integer, default: 1}}\n" + LOAD
 
 
