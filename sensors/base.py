@@ -149,8 +149,30 @@ class Sensor(ABC, Generic[OptionsT]):
         try:
             parsed = cls.options_model.model_validate(dict(options))
         except ValidationError as error:
-            raise OptionsError(cls.name, [_sentence(item) for item in error.errors()]) from None
+            raise OptionsError(cls.name, [cls._sentence(item) for item in error.errors()]) from None
         return cls(parsed)  # type: ignore[arg-type]  # options_model is the class's OptionsT
+
+    @classmethod
+    def _sentence(cls, error: Mapping[str, Any]) -> str:
+        where = ".".join(str(part) for part in error["loc"])
+        said = str(error["msg"]).removeprefix("Value error, ")
+        match error["type"]:
+            case "missing":
+                return f"'{where}' is missing"
+            case "extra_forbidden":
+                return f"'{where}' is not an option of it"
+            case "string_pattern_mismatch":
+                return f"'{where}' is not as it should be: {cls._meaning(error['loc'])}"
+        return f"'{where}': {said[:1].lower()}{said[1:]}" if where else said
+
+    @classmethod
+    def _meaning(cls, path: Sequence[str | int]) -> str:
+        declared = cls.options_model.model_fields.get(str(path[0]))
+        return (declared and declared.description) or "its form is another one"
+
+    def faults(self, root: Path) -> Iterator[str]:
+        """Say what a tick would miss in the project's folder. Runs no code and connects to nothing."""
+        return iter(())
 
     @property
     def reconciles(self) -> bool:
@@ -171,16 +193,6 @@ class Sensor(ABC, Generic[OptionsT]):
         page that was taken. A tick that finds nothing yields one page without events when the cursor has
         moved, else none. Raises SensorError.
         """
-
-
-def _sentence(error: Mapping[str, Any]) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "options"
-    match error["type"]:
-        case "missing":
-            return f"'{where}' is missing"
-        case "extra_forbidden":
-            return f"'{where}' is not an option of it"
-    return f"'{where}': {error['msg'][:1].lower()}{error['msg'][1:]}"
 
 
 def pages_of(

@@ -89,9 +89,13 @@ def refuse_private(address: Address, host: str) -> None:
     """Raise SensorError for an address that is not of the public internet."""
     if not _is_public(_inner(address)):
         raise SensorError(
-            f"{host} is {address}, an address of a private network, this machine or its provider; "
+            f"{_named(host, address)} an address of a private network, this machine or its provider; "
             "set `allow_private: true` where this is meant"
         )
+
+
+def _named(host: str, address: Address) -> str:
+    return f"{host} is" if host == str(address) else f"{host} is {address},"
 
 
 def _is_public(address: Address) -> bool:

@@ -77,6 +77,10 @@ class PythonSensor(Sensor[PythonOptions]):
     options_model: ClassVar[type[Options]] = PythonOptions
     apart: ClassVar[bool] = True
 
+    def faults(self, root: Path) -> Iterator[str]:
+        if not (root / self.options.path).is_file():
+            yield f"the project has no file {self.options.path}; write it, or mend `path`"
+
     def tick(self, cursor: Cursor, context: TickContext) -> Iterator[Page]:
         memory = _Memory.parse(cursor)
         code = _Code(context.root, self.options.path, self.options.function)

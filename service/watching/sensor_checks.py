@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from pipelines.model import Problem, Severity, Trigger, TriggerType
 from pipelines.project import Project
@@ -12,7 +13,7 @@ from sensors.registry import UnknownSensorError, configure
 
 
 def sensor_problems(project: Project) -> tuple[Problem, ...]:
-    """Return an error for every option that its sensor does not take.
+    """Return an error for every option that its sensor does not take, or that names a file that is not there.
 
     Options that hold a template are not judged: what they come to is known only where the service runs.
     """
@@ -23,11 +24,11 @@ def sensor_problems(project: Project) -> tuple[Problem, ...]:
         for pipeline in project.pipelines.values()
         for trigger in pipeline.triggers
         if trigger.type is TriggerType.SENSOR
-        for sentence in _faults(trigger)
+        for sentence in _faults(trigger, project.root)
     )
 
 
-def _faults(trigger: Trigger) -> Iterator[str]:
+def _faults(trigger: Trigger, root: Path) -> Iterator[str]:
     try:
         Existing.parse(trigger.spec.get("existing"))
     except ValueError as error:
@@ -36,7 +37,8 @@ def _faults(trigger: Trigger) -> Iterator[str]:
     if any(is_template(value) for value in options.values()):
         return
     try:
-        configure(str(trigger.spec.get("sensor")), options)
+        sensor = configure(str(trigger.spec.get("sensor")), options)
+        yield from (f"sensor '{sensor.name}': {sentence}" for sentence in sensor.faults(root))
     except OptionsError as error:
         yield from (f"sensor '{error.sensor}': {sentence}" for sentence in error.sentences)
     except UnknownSensorError as error:

@@ -357,3 +357,8 @@ def test_path(path: str, found: list[Any]) -> None:
 def test_path_that_is_none(path: str) -> None:
     with pytest.raises(PathError):
         parse_path(path)
+
+
+def test_private_address_is_named_once() -> None:
+    with pytest.raises(SensorError, match=r"^127\.0\.0\.1 is an address"):
+        refuse_private(ipaddress.ip_address("127.0.0.1"), "127.0.0.1")

@@ -48,5 +48,19 @@ def test_wrong_option_is_named_with_file_and_line(tmp_path: Path, options: str, 
     assert words in message
 
 
+@pytest.mark.parametrize(
+    ("sensor", "options", "words"),
+    [
+        ("gcs_object", "{bucket: 'gs://lake'}", "'bucket' is not as it should be: the bucket's name"),
+        ("sql", "{query: SELECT 1}", "sensor 'sql': give either `profile` or `url`"),
+        ("python", "{path: sensors/gone.py}", "the project has no file sensors/gone.py"),
+    ],
+)
+def test_what_is_wrong_is_told_in_plain_words(tmp_path: Path, sensor: str, options: str, words: str) -> None:
+    (message,) = problems(tmp_path, sensor=sensor, options=options)
+
+    assert words in message
+
+
 def test_option_that_is_a_template_is_not_judged(tmp_path: Path) -> None:
     assert problems(tmp_path, options="{path: \"{{ env_var('INBOX') }}\"}") == []
