@@ -30,6 +30,7 @@ __all__ = [
     "render_file",
     "render_sql",
     "render_tree",
+    "render_value",
 ]
 
 MAX_SOURCE = 10_000  # characters of one expression
@@ -272,6 +273,15 @@ def render_file(text: str, *, file: str, functions: Mapping[str, Any]) -> str:
     return _render(SANDBOX, text, functions, file)
 
 
+def render_value(text: str, *, where: str, functions: Mapping[str, Any]) -> str:
+    """Render one value of a configuration file. Raises TemplateError that says `where` it stands."""
+    _guard_source(text)
+    try:
+        return _rendered(SANDBOX, text, functions)
+    except Exception as error:
+        raise TemplateError(f"{where}: {reason(error)}") from error
+
+
 def render_sql(
     text: str, names: Mapping[str, Any], functions: Mapping[str, Any], *, file: str = "the SQL"
 ) -> str:
@@ -299,16 +309,20 @@ def _guard_source(text: str) -> None:
 
 def _render(sandbox: Sandbox, text: str, names: Mapping[str, Any], what: str) -> str:
     _guard_source(text)
-    pieces: list[str] = []
-    size = 0
     try:
-        for piece in sandbox.from_string(text).generate({**names, STEPS: Steps()}):
-            size += len(piece)
-            if size > MAX_TEXT:
-                raise TemplateError(f"the text would have more than {MAX_TEXT:,} characters")
-            pieces.append(piece)
+        return _rendered(sandbox, text, names)
     except Exception as error:
         raise _template_error(error, what) from error
+
+
+def _rendered(sandbox: Sandbox, text: str, names: Mapping[str, Any]) -> str:
+    pieces: list[str] = []
+    size = 0
+    for piece in sandbox.from_string(text).generate({**names, STEPS: Steps()}):
+        size += len(piece)
+        if size > MAX_TEXT:
+            raise TemplateError(f"the text would have more than {MAX_TEXT:,} characters")
+        pieces.append(piece)
     return "".join(pieces)
 
 

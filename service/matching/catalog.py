@@ -151,7 +151,7 @@ class Catalog:
             if known is not None and known.settings is project.cloudevents and known.fault is None:
                 yield project.name, known
                 continue
-            render = partial(self._rendering.tree, file=PROJECT_FILE)
+            render = partial(self._rendering.tree, where=f"{PROJECT_FILE}:{project.cloudevents.line}")
             door = build_cloud_door(
                 project.name, project.cloudevents, render, max_body_bytes=self._max_body_bytes
             )

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from pipelines.secrets import Secrets
-from pipelines.templating import file_functions, is_template, render_file
+from pipelines.templating import file_functions, is_template, render_value
 
 
 class Rendering:
@@ -20,15 +20,15 @@ class Rendering:
         """Return what is another once a secret has changed."""
         return self._secrets.stamp()
 
-    def tree(self, value: Any, *, file: str) -> Any:
-        """Return `value` with every text rendered. Raises MillraceError naming what is missing."""
+    def tree(self, value: Any, *, where: str) -> Any:
+        """Return `value` with every text rendered. Raises MillraceError with what is missing, and where."""
         if isinstance(value, str):
-            return self._text(value, file)
+            return self._text(value, where)
         if isinstance(value, Mapping):
-            return {name: self.tree(item, file=file) for name, item in value.items()}
+            return {name: self.tree(item, where=where) for name, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self.tree(item, file=file) for item in value]
+            return [self.tree(item, where=where) for item in value]
         return value
 
-    def _text(self, text: str, file: str) -> str:
-        return render_file(text, file=file, functions=self._functions) if is_template(text) else text
+    def _text(self, text: str, where: str) -> str:
+        return render_value(text, where=where, functions=self._functions) if is_template(text) else text

@@ -121,13 +121,14 @@ def compile_trigger(
 
 def _compiled(project: str, pipeline: Pipeline, trigger: Trigger, rendering: Rendering) -> CompiledTrigger:
     spec = trigger.spec
+    where = f"{trigger.file}:{trigger.line}"
     own = f"trigger:{project}/{pipeline.name}/{trigger.name}"
     return CompiledTrigger(
         project=project,
         pipeline=pipeline,
         trigger=trigger,
-        options=rendering.tree(spec.get("options") or {}, file=trigger.file),
-        verify=rendering.tree(spec.get("verify"), file=trigger.file),
+        options=rendering.tree(spec.get("options") or {}, where=where),
+        verify=rendering.tree(spec.get("verify"), where=where),
         key=_expression(spec.get("key")),
         schema=BodySchema.compile(spec["schema"]) if spec.get("schema") is not None else None,
         filter=_filter(spec.get("filter")),

@@ -158,10 +158,11 @@ class Sender:
 
     def _request(self, address: Address, item: Outgoing) -> Request:
         body = item.body.encode()
-        secrets = self._rendering.tree(address.secrets, file=PROJECT_FILE)
+        where = f"{PROJECT_FILE}:{address.line}"
+        secrets = self._rendering.tree(address.secrets, where=where)
         signed = signed_headers(secrets, item.event_id, int(self._runtime.clock().timestamp()), body)
         return Request(
-            url=self._rendering.tree(address.url, file=PROJECT_FILE),
+            url=self._rendering.tree(address.url, where=where),
             method="POST",
             headers={"Content-Type": CONTENT_TYPE, "User-Agent": self._agent, **signed},
             body=body,

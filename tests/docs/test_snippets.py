@@ -73,7 +73,7 @@ def test_yaml_of_a_howto_makes_a_project_that_works(snippet: Snippet, tmp_path: 
     secrets = Secrets(tmp_path / "secrets", environ)
     compiled = compile_triggers(project, environ=environ, secrets=secrets)
     assert [one.fault for one in compiled.values() if one.fault is not None] == []
-    Rendering(environ, secrets).tree(project.settings, file="metadata.yaml")
+    Rendering(environ, secrets).tree(project.settings, where="metadata.yaml")
 
 
 @pytest.mark.parametrize("snippet", list(snippets("json")), ids=str)

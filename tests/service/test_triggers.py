@@ -72,7 +72,11 @@ def test_secret_that_is_missing_is_a_fault_of_this_trigger_only(tmp_path: Path) 
     made = compile_triggers(Project.load(tmp_path), environ=ENVIRON, secrets=Secrets(None, ENVIRON))
 
     assert set(made) == {("etl", "a"), ("etl", "b")}
-    assert "the secret 'gone' is not set" in str(made["etl", "a"].fault)
+    fault = str(made["etl", "a"].fault)
+    assert (
+        f"{made['etl', 'a'].trigger.file}:{made['etl', 'a'].trigger.line}: the secret 'gone' is not set"
+        in fault
+    )
     assert made["etl", "b"].fault is None
 
 
