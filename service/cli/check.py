@@ -10,13 +10,11 @@ import click
 
 from pipelines.model import Problem, Severity
 from pipelines.project import Project
+from service.checks import problems_of
 from service.cli.options import json_option, project_option, settings_of
 from service.cli.output import console, print_json, styled, table
-from service.intake.cloudevents_checks import cloudevents_problems
-from service.intake.webhook_checks import webhook_problems
 from service.logs import configure_logs
 from service.projects import Projects
-from service.watching.sensor_checks import sensor_problems
 
 
 @click.command()
@@ -34,7 +32,7 @@ def check(projects: tuple[Path, ...], as_json: bool) -> None:
         print_json(_json_of(loaded))
     else:
         _print(loaded)
-    if any(problem.severity is Severity.ERROR for project in loaded for problem in _problems_of(project)):
+    if any(problem.severity is Severity.ERROR for project in loaded for problem in problems_of(project)):
         raise click.exceptions.Exit(1)
 
 
@@ -52,22 +50,13 @@ def _json_of(projects: tuple[Project, ...]) -> dict[str, Any]:
                 "project": project.name,
             }
             for project in projects
-            for problem in _problems_of(project)
+            for problem in problems_of(project)
         ],
     }
 
 
-def _problems_of(project: Project) -> tuple[Problem, ...]:
-    return (
-        *project.problems,
-        *sensor_problems(project),
-        *webhook_problems(project),
-        *cloudevents_problems(project),
-    )
-
-
 def _pipelines_of(project: Project) -> list[dict[str, Any]]:
-    broken = {problem.pipeline for problem in _problems_of(project) if problem.severity is Severity.ERROR}
+    broken = {problem.pipeline for problem in problems_of(project) if problem.severity is Severity.ERROR}
     names = sorted({*project.pipelines, *(name for name in broken if name)})
     return [_pipeline_of(project, name, is_ok=name not in broken) for name in names]
 
@@ -86,7 +75,7 @@ def _pipeline_of(project: Project, name: str, *, is_ok: bool) -> dict[str, Any]:
 def _print(projects: tuple[Project, ...]) -> None:
     out = console()
     for project in projects:
-        rows = [_row(problem, project) for problem in _problems_of(project)]
+        rows = [_row(problem, project) for problem in problems_of(project)]
         if rows:
             out.print(table(("where", "severity", "what"), rows))
         # A pipeline whose triggers are wrong is not ok, and can run all the same.

@@ -17,8 +17,9 @@ def trigger_token(runtime: Runtime, project: str, pipeline: str, name: str) -> s
     None for a webhook that names its own secret, or none: what the user wrote is not shown again.
     """
     compiled = compiled_trigger(runtime, project, pipeline, name)
+    verify = compiled.trigger.spec.get("verify")  # as it is written: a missing secret makes no token ours
     is_ours = compiled.trigger.type is TriggerType.WEBHOOK and (
-        compiled.verify is None or (compiled.trigger.mage and not isinstance(compiled.verify, str))
+        verify is None or (compiled.trigger.mage and not isinstance(verify, str))
     )
     return own_token(compiled, lambda one: _made_token(runtime, one)) if is_ours else None
 

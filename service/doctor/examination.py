@@ -19,6 +19,7 @@ LOCAL = (
     "service.doctor.service_parts:disk",
     "service.doctor.projects:projects",
     "service.doctor.projects:triggers",
+    "service.doctor.projects:cloudevents",
     "service.doctor.projects:held",
     "service.doctor.profiles:profiles",
 )
@@ -66,11 +67,11 @@ def _checked(name: str, patient: Patient) -> Iterator[Finding]:
     try:
         yield from check(patient)
     except (MillraceError, SensorError) as error:
-        yield problem(function, "", str(error), "mend that first, then ask again")
+        yield problem("check", function, str(error), "mend that first, then ask again")
     except Exception as error:
         yield problem(
+            "check",
             function,
-            "",
             f"the check itself failed: {type(error).__name__}: {error}",
             "this is a fault of Millrace; tell its makers",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from google.pubsub_v1 import PublisherClient, SubscriberClient
 
 from pipelines.io.config import Profiles
 from sensors.base import TickContext
-from sensors.google import GoogleOptions, client_options, credentials_of
+from sensors.google import GoogleOptions, client_options, credentials_of, told_plainly
 from service.matching.triggers import CompiledTrigger
 from service.runtime import Runtime
 
@@ -37,11 +37,12 @@ def publisher(runtime: Runtime, compiled: CompiledTrigger) -> PublisherClient:
 @contextmanager
 def bucket_client(runtime: Runtime, compiled: CompiledTrigger) -> Iterator[storage.Client]:
     options = options_of(compiled)
-    client = storage.Client(
-        project=str(compiled.options.get("project") or "millrace-doctor"),
-        credentials=credentials_of(options, _context(runtime, compiled)),
-        client_options=client_options(options),
-    )
+    with _told():
+        client = storage.Client(
+            project=str(compiled.options.get("project") or "millrace-doctor"),
+            credentials=credentials_of(options, _context(runtime, compiled)),
+            client_options=client_options(options),
+        )
     try:
         yield client
     finally:
@@ -55,7 +56,13 @@ def _client(kind: Any, runtime: Runtime, compiled: CompiledTrigger) -> Any:
         channel = grpc.insecure_channel(endpoint.removeprefix("http://").rstrip("/"))
         return kind(transport=kind.get_transport_class("grpc")(channel=channel))
     host = {"api_endpoint": endpoint.removeprefix("https://").rstrip("/")} if endpoint else None
-    return kind(credentials=credentials_of(options, _context(runtime, compiled)), client_options=host)
+    with _told():
+        return kind(credentials=credentials_of(options, _context(runtime, compiled)), client_options=host)
+
+
+def _told() -> AbstractContextManager[None]:
+    """Tell of missing credentials as the sensors do. Nothing is asked of the service yet."""
+    return told_plainly("Google Cloud", missing="", forbidden="")
 
 
 def _context(runtime: Runtime, compiled: CompiledTrigger) -> TickContext:

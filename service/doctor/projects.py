@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+from pipelines.errors import MillraceError
 from pipelines.model import Severity
+from pipelines.parse import PROJECT_FILE
+from service.checks import problems_of
 from service.doctor.findings import Finding, Patient, problem, warning, well
+from service.matching.rendering import Rendering
 from service.store import held as held_rows
 from service.store import settling
 from service.store import triggers as trigger_rows
@@ -14,7 +19,7 @@ from service.store import triggers as trigger_rows
 def projects(patient: Patient) -> Iterator[Finding]:
     """Count the faults that `millrace check` shows one by one."""
     for project in patient.runtime.projects.all():
-        errors = [one for one in project.problems if one.severity is Severity.ERROR]
+        errors = [one for one in problems_of(project) if one.severity is Severity.ERROR]
         if errors:
             yield problem(
                 "project",
@@ -40,6 +45,22 @@ def triggers(patient: Patient) -> Iterator[Finding]:
             yield warning(
                 "trigger", name, "is paused and holds its events", "`millrace trigger resume` lets them go"
             )
+
+
+def cloudevents(patient: Patient) -> Iterator[Finding]:
+    """Name what keeps the project's own door shut, and the addresses to which nothing can be sent."""
+    rendering = Rendering(patient.runtime.environ, patient.runtime.secrets)
+    for project in patient.runtime.projects.all():
+        settings = project.cloudevents
+        wanted: list[tuple[str, int, Any]] = [(f"{project.name} cloudevents", settings.line, settings.verify)]
+        wanted += [
+            (f"{project.name} send to {one.name}", one.line, (one.url, one.secrets)) for one in settings.send
+        ]
+        for name, line, value in wanted:
+            try:
+                rendering.tree(value, where=f"{PROJECT_FILE}:{line}")
+            except MillraceError as error:
+                yield problem("project", name, str(error), "set what is missing")
 
 
 def held(patient: Patient) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from pipelines.model import (
     TriggerType,
 )
 from pipelines.project import Project
+from service.checks import problems_of
 from service.errors import NotFound
 from service.intake.doors import ADDRESS_PREFIX
 from service.projects import Projects
@@ -61,7 +62,7 @@ class ProjectJson(Shape):
             default=project.name == projects.default.name,
             projects=projects.names,
             pipelines=tuple(sorted(project.pipelines)),
-            problems=tuple(ProblemOfProjectJson.of(problem) for problem in project.problems),
+            problems=tuple(ProblemOfProjectJson.of(problem) for problem in problems_of(project)),
         )
 
 

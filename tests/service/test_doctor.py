@@ -15,6 +15,7 @@ from google.api_core.exceptions import Forbidden
 from google.iam.v1.policy_pb2 import Binding, Policy
 
 from pipelines.project import Project
+from service.cli.tokens import trigger_token
 from service.doctor import subscriptions
 from service.doctor.buckets import judge
 from service.doctor.examination import examine
@@ -52,6 +53,7 @@ def make(root: Path, *, triggers: Sequence[dict[str, Any]] = (), profiles: str =
     return root
 
 
+GITHUB = {"scheme": "github", "secret": "{{ secret('github') }}"}
 NOBODY_THERE = {
     "POSTGRES_HOST": "127.0.0.1",
     "POSTGRES_PORT": 1,
@@ -83,6 +85,20 @@ def test_service_that_is_well_has_no_fault(demo: Site) -> None:
 
     assert faults(findings) == []
     assert {finding.check for finding in findings} >= {"store", "engine", "clock", "disk", "project"}
+
+
+def test_secret_that_is_missing_is_found_wherever_it_is_wanted(tmp_path: Path) -> None:
+    folder = make(tmp_path, triggers=[{"name": "t", "type": "webhook", "verify": GITHUB}])
+    sent = "{name: ops, url: 'https://example.com', secret: \"{{ secret('ops') }}\"}"
+    write(folder / "metadata.yaml", f"name: demo\ncloudevents:\n  send:\n  - {sent}\n")
+    with site(folder) as made:
+        made.beat("engine-1")
+
+        told = faults(list(examine(made.runtime)))
+
+        assert trigger_token(made.runtime, "demo", "etl", "t") is None  # it is not guarded by one of ours
+    assert [sentence.partition("the secret ")[2].split()[0] for sentence in told] == ["'github'", "'ops'"]
+    assert "metadata.yaml:4: " in told[1]
 
 
 def test_missing_engine_is_a_problem_and_a_silent_one_a_warning(demo: Site) -> None:
