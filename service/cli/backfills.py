@@ -64,7 +64,7 @@ def list_backfills(
 
 
 @backfills.command()
-@click.argument("backfill_id", type=Id())
+@click.argument("backfill_id", type=Id("one of `millrace backfills list`"))
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Slots shown.")
 @click.option("--cursor", type=int, default=-1, metavar="NUMBER", help="`next` of the page before.")
 @project_option
@@ -92,7 +92,7 @@ def show(backfill_id: str, limit: int, cursor: int, projects: tuple[Path, ...], 
 
 
 @backfills.command()
-@click.argument("backfill_id", type=Id())
+@click.argument("backfill_id", type=Id("one of `millrace backfills list`"))
 @project_option
 @json_option
 def pause(backfill_id: str, projects: tuple[Path, ...], as_json: bool) -> None:
@@ -101,7 +101,7 @@ def pause(backfill_id: str, projects: tuple[Path, ...], as_json: bool) -> None:
 
 
 @backfills.command()
-@click.argument("backfill_id", type=Id())
+@click.argument("backfill_id", type=Id("one of `millrace backfills list`"))
 @project_option
 @json_option
 def resume(backfill_id: str, projects: tuple[Path, ...], as_json: bool) -> None:
@@ -110,7 +110,7 @@ def resume(backfill_id: str, projects: tuple[Path, ...], as_json: bool) -> None:
 
 
 @backfills.command()
-@click.argument("backfill_id", type=Id())
+@click.argument("backfill_id", type=Id("one of `millrace backfills list`"))
 @project_option
 @json_option
 def cancel(backfill_id: str, projects: tuple[Path, ...], as_json: bool) -> None:

@@ -105,7 +105,7 @@ def show(event_id: str, projects: tuple[Path, ...], as_json: bool) -> None:
 
 
 @events.command()
-@click.argument("event_id", type=Id())
+@click.argument("event_id", type=Id("one of `millrace events list`"))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @project_option
 @json_option

@@ -76,18 +76,23 @@ class Moment(click.ParamType[datetime]):
 
 
 class Id(click.ParamType[str]):
-    """The id of a run or event."""
+    """The id of a run, an event or a backfill; `source` says where a user finds one."""
 
     name = "id"
 
+    def __init__(self, source: str) -> None:
+        self._source = source
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not re.fullmatch(ID_PATTERN, str(value)):
-            self.fail(f"{value!r} is not an id; take `next` of the page before", param, ctx)
+            self.fail(f"{value!r} is not an id; take {self._source}", param, ctx)
         return str(value)
 
 
 def cursor_option(command: F) -> F:
-    return click.option("--cursor", type=Id(), metavar="ID", help="`next` of the page before.")(command)
+    return click.option(
+        "--cursor", type=Id("`next` of the page before"), metavar="ID", help="`next` of the page before."
+    )(command)
 
 
 def settings_of(projects: tuple[Path, ...], **chosen: Any) -> Settings:

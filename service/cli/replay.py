@@ -25,7 +25,7 @@ ASKS_ABOVE = 10  # more events than these are not done again without a word
 
 
 @click.command()
-@click.argument("event_ids", metavar="[EVENT_ID]...", type=Id(), nargs=-1)
+@click.argument("event_ids", metavar="[EVENT_ID]...", type=Id("one of `millrace events list`"), nargs=-1)
 @click.option("--pipeline", help="Only events that concerned this pipeline, and only for its triggers.")
 @click.option("--trigger", help="Only for triggers of this name; without ids, only events that concerned it.")
 @click.option("--outcome", type=click.Choice([str(outcome) for outcome in Outcome]))

@@ -242,7 +242,7 @@ def _tell_dry(found: DryTickJson) -> None:
     print_table(
         ("state", "type", "key", "would"),
         [(styled(one.state), one.type, one.key, _would(one)) for one in found.events],
-        empty="Nothing is there that a tick would report.",
+        empty="Nothing is there that a tick would report." if found.error is None else "The tick failed.",
     )
     hidden = Counter({"new": found.new, "baseline": found.baseline, "known": found.known})
     click.echo(", ".join(f"{count} {state}" for state, count in hidden.items()) + "; nothing was written")

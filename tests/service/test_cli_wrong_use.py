@@ -72,6 +72,13 @@ def test_cursor_that_is_no_id_is_wrong_use(millrace: Callable[..., Completed], l
     assert "'x' is not an id" in refused.stderr
 
 
+def test_event_that_is_no_id_says_where_ids_are(millrace: Callable[..., Completed]) -> None:
+    refused = millrace("events", "forget", "x")
+
+    assert refused.returncode == 2
+    assert "take one of `millrace events list`" in " ".join(refused.stderr.split())
+
+
 def test_fired_data_must_be_json(millrace: Callable[..., Completed]) -> None:
     refused = millrace("trigger", "fire", "orders", "--data", "{orders")
 
