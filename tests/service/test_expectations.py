@@ -166,8 +166,7 @@ def test_what_one_trigger_takes_can_be_expected(build: Build) -> None:
 
 def test_filter_decides_what_counts_and_tells_what_it_failed_on(build: Build) -> None:
     engine = build(
-        MORNING
-        + "- {name: big, type: expectation, every: 1h, "
+        MORNING + "- {name: big, type: expectation, every: 1h, "
         "expect: {source: 'gcs:lake', filter: '{{ event.data.size > 500 }}'}}\n"
     )
     seen(engine, "big", last=DEADLINE - timedelta(hours=1))
