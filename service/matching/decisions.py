@@ -59,6 +59,8 @@ def decide(compiled: CompiledTrigger, event: Event, circumstances: Circumstances
 
 def outcome_of(matches: tuple[NewMatch, ...]) -> Outcome:
     """Return the event's own outcome: the first in the documented order among its matches."""
+    if len(matches) == 1:
+        return matches[0].outcome
     found = {match.outcome for match in matches}
     if Outcome.QUARANTINED in found:
         return Outcome.QUARANTINED

@@ -45,10 +45,12 @@ class Listeners:
         What a sensor's own listing finds may be old for a trigger that has not had its first sight: only
         those in `seen` take it, and the others judge it by their own listing.
         """
-        taken = {compiled.state_key for compiled in own}
         covering = [compiled for compiled, sensor in self.watching if sensor.covers(event)]
-        is_listed = any(compiled.state_key in taken for compiled in covering)
         others = self.hearing(event.type, event.source)
+        if not covering and not others:
+            return list(own)
+        taken = {compiled.state_key for compiled in own}
+        is_listed = any(compiled.state_key in taken for compiled in covering)
         others += [one for one in covering if not is_listed or one.state_key in seen]
         return [*own, *(one for one in others if one.state_key not in taken)]
 
