@@ -16,10 +16,9 @@ from ruamel.yaml import YAML
 from pipelines.model import Severity, TriggerType
 from pipelines.project import Project
 from pipelines.secrets import Secrets
-from service.intake.webhook_checks import webhook_problems
+from service.checks import problems_of
 from service.matching.rendering import Rendering
 from service.matching.triggers import compile_triggers
-from service.watching.sensor_checks import sensor_problems
 from tests.architecture.floors import ROOT
 
 HOWTOS = sorted((ROOT / "docs" / "events").glob("*.md"))
@@ -61,8 +60,7 @@ def test_yaml_of_a_howto_makes_a_project_that_works(snippet: Snippet, tmp_path: 
     lay_out(snippet, tmp_path)
     project = Project.load(tmp_path)
 
-    problems = [*project.problems, *webhook_problems(project), *sensor_problems(project)]
-    assert [str(one) for one in problems if one.severity is not Severity.INFO] == []
+    assert [str(one) for one in problems_of(project) if one.severity is not Severity.INFO] == []
     environ = {
         **{
             f"MILLRACE_SECRET_{name.upper().replace('-', '_')}": "whsec_" + "MDAw" * 11
@@ -93,15 +91,18 @@ def test_shell_of_a_howto_can_be_read(snippet: Snippet) -> None:
 
 
 def lay_out(snippet: Snippet, root: Path) -> None:
-    """Write the snippet as the file that it is, into a project that has all else: profiles, a pipeline."""
+    """Write the snippet as the file that it is, into a project that has all else that it names."""
     write(root / "metadata.yaml", "name: demo\n")
     write(root / "io_config.yaml", "".join(f"{name}:\n  POSTGRES_HOST: localhost\n" for name in PROFILES))
     write(
         root / "custom" / "work.py",
         "from pipelines import custom\n\n\n@custom\ndef work(*args, **kwargs):\n    return 1\n",
     )
+    write(root / "sensors" / "tickets.py", "def poll(cursor, **options):\n    return []\n")
     pipeline = "blocks:\n- {name: work, uuid: work, type: custom, language: python}\n"
-    write(root / "pipelines" / "taxi" / "metadata.yaml", f"name: taxi\nuuid: taxi\n{pipeline}")
+    for name in ("taxi", "orders"):
+        write(root / "pipelines" / name / "metadata.yaml", f"name: {name}\nuuid: {name}\n{pipeline}")
+    write(root / "pipelines" / "orders" / "triggers.yaml", "triggers: [{name: from_shop, type: webhook}]\n")
     named = _NAMED.match(snippet.text)
     keys = set(YAML(typ="safe").load(snippet.text))
     if named is not None:

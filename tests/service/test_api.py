@@ -25,7 +25,11 @@ def demo(tmp_path: Path) -> Iterator[Site]:
         [ONE, TWO],
         description="Moves things.",
         triggers=[
-            {"name": "hook", "type": "webhook", "verify": {"scheme": "hmac", "secret": "in-the-file"}},
+            {
+                "name": "hook",
+                "type": "webhook",
+                "verify": {"scheme": "hmac", "secret": "in-the-file", "header": "X-Signature"},
+            },
             {"name": "nightly", "type": "schedule", "cron": "0 5 * * *", "timezone": "Europe/Berlin"},
         ],
         inputs={"month": {"type": "date"}},
