@@ -75,7 +75,13 @@ class DateOrTime(click.ParamType[date]):
     help="Run slots again that had a run: none, failed (and cancelled) ones, or all. What is in flight never "
     "is. [default: none; with --events: all]",
 )
-@click.option("--order", type=click.Choice([str(one) for one in Order]), default="forward", show_default=True)
+@click.option(
+    "--order",
+    type=click.Choice([str(one) for one in Order]),
+    default="forward",
+    show_default=True,
+    help="Which slots go first: the oldest, or the newest.",
+)
 @click.option(
     "--concurrency",
     type=click.IntRange(1, MOST_AT_ONCE),

@@ -27,7 +27,9 @@ def backfills() -> None:
 
 @backfills.command("list")
 @click.option("--pipeline", help="Only of this pipeline.")
-@click.option("--state", type=click.Choice([str(state) for state in BackfillState]))
+@click.option(
+    "--state", type=click.Choice([str(state) for state in BackfillState]), help="Only in this state."
+)
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @cursor_option
 @project_option

@@ -37,7 +37,9 @@ events.add_command(tail)
 @events.command("list")
 @click.option("--pipeline", help="Only events that concern this pipeline.")
 @click.option("--trigger", help="Only events that concern this trigger.")
-@click.option("--outcome", type=click.Choice([str(outcome) for outcome in Outcome]))
+@click.option(
+    "--outcome", type=click.Choice([str(outcome) for outcome in Outcome]), help="Only with this outcome."
+)
 @click.option("--source", help="Only of this source, e.g. webhook:taxi/from_api.")
 @click.option("--since", type=Moment(), metavar="TIME", help="Received at this time or later.")
 @click.option("--until", type=Moment(), metavar="TIME", help="Received before this time.")

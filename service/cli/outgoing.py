@@ -17,7 +17,7 @@ from service.web.schemas import iso_time
 
 
 @click.command()
-@click.option("--state", type=click.Choice([str(state) for state in SendState]))
+@click.option("--state", type=click.Choice([str(state) for state in SendState]), help="Only in this state.")
 @click.option("--event", "event_id", metavar="ID", help="Only of this event.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @cursor_option

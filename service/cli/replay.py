@@ -28,7 +28,9 @@ ASKS_ABOVE = 10  # more events than these are not done again without a word
 @click.argument("event_ids", metavar="[EVENT_ID]...", type=Id("one of `millrace events list`"), nargs=-1)
 @click.option("--pipeline", help="Only events that concerned this pipeline, and only for its triggers.")
 @click.option("--trigger", help="Only for triggers of this name; without ids, only events that concerned it.")
-@click.option("--outcome", type=click.Choice([str(outcome) for outcome in Outcome]))
+@click.option(
+    "--outcome", type=click.Choice([str(outcome) for outcome in Outcome]), help="Only with this outcome."
+)
 @click.option("--source", help="Only of this source, e.g. webhook:taxi/from_api.")
 @click.option("--since", type=Moment(), metavar="TIME", help="Received at this time or later.")
 @click.option("--until", type=Moment(), metavar="TIME", help="Received before this time.")

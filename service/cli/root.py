@@ -18,7 +18,7 @@ _COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "check": ("check", "check", "Read a project and report everything that is wrong."),
     "test": ("test", "test", "Run pipelines with throw-away state and report their @test functions."),
     "pipelines": ("pipelines", "pipelines", "List and show pipelines."),
-    "trigger": ("trigger", "trigger", "List, pause, resume and fire triggers."),
+    "trigger": ("trigger", "trigger", "List, pause, resume and fire triggers; when they are due."),
     "sensors": ("sensors", "sensors", "List, tick, reset, pause and resume sensors."),
     "backfill": ("backfill", "backfill", "Run a pipeline for a range of dates, or for stored events."),
     "backfills": ("backfills", "backfills", "List, show, pause, resume and cancel backfills."),

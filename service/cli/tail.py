@@ -30,7 +30,9 @@ PAGE = 500
 @click.command()
 @click.option("--pipeline", help="Only events that concern this pipeline.")
 @click.option("--trigger", help="Only events that concern this trigger.")
-@click.option("--outcome", type=click.Choice([str(outcome) for outcome in Outcome]))
+@click.option(
+    "--outcome", type=click.Choice([str(outcome) for outcome in Outcome]), help="Only with this outcome."
+)
 @click.option("--source", help="Only of this source, e.g. webhook:taxi/from_api.")
 @click.option(
     "-n", "last", type=click.IntRange(0, 1000), default=10, show_default=True, help="Begin with the last N."

@@ -31,7 +31,7 @@ _NAME = "TRIGGER is PIPELINE/NAME, or NAME alone where only one pipeline has a t
 
 @click.group()
 def trigger() -> None:
-    """List, pause, resume and fire triggers."""
+    """List, pause, resume and fire triggers; when they are due."""
 
 
 @trigger.command("list")

@@ -33,7 +33,7 @@ from service.web.schemas import ListJson, Shape
 TriggerName = tuple[str, str]  # (pipeline, trigger)
 
 # Of a trigger's spec only what says when it fires: the rest may hold secrets, written out or as templates.
-_SHOWN_SPEC = ("cron", "every", "timezone", "catch_up", "sensor", "event", "by")
+_SHOWN_SPEC = ("cron", "every", "timezone", "catch_up", "sensor", "event", "source", "by")
 
 
 class ProblemOfProjectJson(Shape):
