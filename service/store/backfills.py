@@ -12,19 +12,17 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
 from service.errors import NotFound, WrongState
+from service.store import limits
 from service.store.backfill_slots import SlotState
 from service.store.database import Transaction
 from service.store.runs import cancel as cancel_run
-from service.store.statements import insert_if_absent
-from service.store.tables import backfill_slots, backfills, limits, runs
+from service.store.tables import backfill_slots, backfills, runs
 from service.store.values import RunState
 
 TOPIC = "backfills"
 
 _INSERT = insert(backfills)
 _INSERT_SLOTS = insert(backfill_slots)
-_INSERT_LIMIT = insert_if_absent(limits)
-_LOCK_LIMIT = select(limits.c.key).where(limits.c.key == bindparam("named")).with_for_update()
 _ROWS: Select[Any] = select(backfills)
 _RUNNING = (
     select(backfills.c.id)
@@ -149,9 +147,7 @@ class Tally:
 
 def begin_alone(tx: Transaction, place: Place) -> None:
     """Wait until nobody else submits a backfill of the pipeline: two must not both find a slot free."""
-    key = f"backfills:{place.project}/{place.pipeline}"
-    tx.connection.execute(_INSERT_LIMIT[tx.database.dialect], {"key": key})
-    tx.connection.execute(_LOCK_LIMIT, {"named": key}).all()
+    limits.lock(tx, [f"backfills:{place.project}/{place.pipeline}"])
 
 
 def add(tx: Transaction, new: Backfill, slots: Sequence[NewSlot]) -> None:
