@@ -11,12 +11,22 @@ from tests.parts.gcs import GcsEmulator, running_gcs
 from tests.parts.http_site import HttpSite, running_site
 from tests.parts.postgres import PostgresServer, running_postgres
 from tests.parts.pubsub import PubSubEmulator, running_pubsub
+from tests.parts.stores import opened_store
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     with running_postgres() as server:
+        server.forgo_durability()
         yield server
+
+
+@pytest.fixture(scope="session")
+def store_template(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database that has our tables, to be copied."""
+    name = postgres_server.create_database()
+    with opened_store(postgres_server.url(name), tmp_path_factory.mktemp("template")):
+        return name
 
 
 @pytest.fixture
@@ -28,8 +38,16 @@ def postgres_database(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer, postgres_database: str) -> str:
+def empty_postgres_url(postgres_server: PostgresServer, postgres_database: str) -> str:
     return postgres_server.url(postgres_database)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer, store_template: str) -> Iterator[str]:
+    """The address of a database of this test's own that has our tables."""
+    name = postgres_server.create_database(store_template)
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
 
 
 @pytest.fixture

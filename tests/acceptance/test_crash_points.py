@@ -20,7 +20,7 @@ SECONDS = 60
 def store_url(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'millrace.db'}"
-    return request.getfixturevalue("postgres_url")
+    return request.getfixturevalue("empty_postgres_url")
 
 
 def test_every_commit_has_a_point_on_either_side():

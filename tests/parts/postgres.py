@@ -22,11 +22,17 @@ class PostgresServer:
     user: str
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def create_database(self) -> str:
-        """Make an empty database and return its name."""
+    def create_database(self, template: str = "template1") -> str:
+        """Make a database, empty or a copy of another, and return its name."""
         name = f"t{next(self._numbers)}"
-        self.execute(f'CREATE DATABASE "{name}"')
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
         return name
+
+    def forgo_durability(self) -> None:
+        """Wait for no disk from now on: tests end processes, and never the machine."""
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            self.execute(f"ALTER SYSTEM SET {setting} = off")
+        self.execute("SELECT pg_reload_conf()")
 
     def drop_database(self, name: str) -> None:
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

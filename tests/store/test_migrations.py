@@ -52,7 +52,7 @@ def test_migrating_again_changes_nothing_and_loads_no_alembic(
 def test_processes_that_start_at_once_migrate_once(
     store: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    url = sqlite_url(tmp_path) if store == "sqlite" else request.getfixturevalue("postgres_url")
+    url = sqlite_url(tmp_path) if store == "sqlite" else request.getfixturevalue("empty_postgres_url")
 
     starting = [
         subprocess.Popen([sys.executable, "-c", _MIGRATE, url, str(tmp_path), "later"]) for _ in range(3)
