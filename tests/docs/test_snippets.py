@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 from ruamel.yaml import YAML
 
@@ -17,6 +18,7 @@ from pipelines.model import Severity, TriggerType
 from pipelines.project import Project
 from pipelines.secrets import Secrets
 from service.checks import problems_of
+from service.cli.root import millrace
 from service.matching.rendering import Rendering
 from service.matching.triggers import compile_triggers
 from tests.architecture.floors import ROOT
@@ -88,6 +90,28 @@ def test_python_of_a_howto_can_be_read(snippet: Snippet) -> None:
 def test_shell_of_a_howto_can_be_read(snippet: Snippet) -> None:
     if "<<" not in snippet.text:
         shlex.split(snippet.text, comments=True)
+
+
+@pytest.mark.parametrize("snippet", list(snippets("sh", "bash", "")), ids=str)
+def test_commands_of_a_howto_take_their_options(snippet: Snippet) -> None:
+    for words in commands_in(snippet.text):
+        command: click.Command = millrace
+        while isinstance(command, click.Group) and words:
+            following = command.get_command(click.Context(command), words[0])
+            if following is None:
+                break
+            command, words = following, words[1:]
+        # Raises for an option that is not there; the values are the reader's.
+        command.make_parser(click.Context(command)).parse_args([*words])
+
+
+def commands_in(text: str) -> Iterator[list[str]]:
+    """Yield the words behind `millrace` of each line that begins with it, up to the next command."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True) if line.startswith("millrace ") else []
+        if words:
+            end = next((n for n, word in enumerate(words) if word in ("|", "&&", ";", ">", "&")), len(words))
+            yield words[1:end]
 
 
 def lay_out(snippet: Snippet, root: Path) -> None:
