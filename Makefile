@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTHON ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 
 .PHONY: demo test chaos check format bench clean
 

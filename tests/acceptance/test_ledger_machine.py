@@ -30,6 +30,7 @@ from service.store.session import Commit
 from service.store.values import OUTCOME_ORDER, Outcome, Recorded, StoredEvent
 from service.watching.watcher import SensorTickError, Watcher
 from tests.parts.clockwork import Now, write_project
+from tests.parts.stores import lay_store
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -84,6 +85,7 @@ class Ledger(RuleBasedStateMachine):
 
     def open(self) -> None:
         chosen = Settings(project=(self.folder / "city",), home=self.folder / "home")
+        lay_store(chosen.home)
         self.runtime: Runtime = build_runtime(chosen, clock=self.now)
         self.runtime.database._crash = self.crash
         self.dispatcher: Dispatcher = build_dispatcher(self.runtime)

@@ -15,6 +15,7 @@ from service.store import events, runs, ticks
 from service.store.session import Commit
 from service.store.ticks import Tick
 from service.store.values import Run, StoredEvent
+from tests.parts.stores import lay_store
 
 PIPELINE = """
 name: taxi
@@ -104,5 +105,6 @@ def build_clockwork(root: Path, home: Path, database_url: str | None, triggers: 
     """Build an engine's view. A second one on the same folders is a second engine on the same store."""
     write_project(root, triggers)
     chosen = {} if database_url is None else {"database_url": database_url}
+    lay_store(home)
     runtime = build_runtime(Settings(project=(root,), home=home, **chosen), clock=now)
     return Clockwork(runtime, build_dispatcher(runtime), now)

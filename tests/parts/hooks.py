@@ -27,6 +27,7 @@ from service.store.session import Commit
 from service.store.values import ClaimedRun, Pin, Run, RunEnded, RunState, StoredEvent
 from service.web.parts import WebParts
 from tests.parts.projects import BlockFile, write_pipeline, write_project
+from tests.parts.stores import lay_store
 from tests.parts.waiting import wait_until
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -169,6 +170,7 @@ def running_hooks(
     write_pipeline(root, "etl", [BLOCK], triggers=hooks, **(pipeline or {}))
     clock = SetClock()
     chosen = load_settings(project=(root,), home=root / ".millrace", database_url=database_url, **settings)
+    lay_store(chosen.home)
     runtime = build_runtime(chosen, clock=clock)
     dispatcher = build_dispatcher(runtime)
     runtime.wakeups.start()

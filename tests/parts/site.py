@@ -34,6 +34,7 @@ from service.store.values import (
     RunState,
 )
 from service.web.parts import WebParts
+from tests.parts.stores import lay_store
 
 NOW = datetime(2024, 1, 31, 5, tzinfo=UTC)
 
@@ -125,6 +126,7 @@ def site(project: Path, *further: Path, **settings: Any) -> Iterator[Site]:
     """Build the app over the projects. No thread is started."""
     clock = ShiftingClock()
     chosen = load_settings(project=(project, *further), home=project / ".millrace", **settings)
+    lay_store(chosen.home)
     runtime = build_runtime(chosen, clock=clock)
     try:
         yield Site(create_app(WebParts(runtime, build_dispatcher(runtime))), runtime, clock)
