@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import accept, bucket, crowd, drain, export, latency
-from benchmarks.measure import Row, machine, markdown
+from benchmarks.measure import Row, machine, markdown, merged
 from benchmarks.project import write_bench_project
 from benchmarks.running import Running, service
 from tests.parts.postgres import PostgresServer, running_postgres
@@ -21,14 +21,13 @@ from tests.parts.postgres import PostgresServer, running_postgres
 IDLE_SECONDS = 10
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 MARK = "<!-- table -->"
+PARTS = ("sqlite", "postgres", "accept", "bucket", "export")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the table to docs/benchmarks.md")
-    parser.add_argument(
-        "--only", choices=("sqlite", "postgres", "bucket", "export"), help="measure only a part"
-    )
+    parser.add_argument("--only", choices=PARTS, help="measure only a part")
     options = parser.parse_args()
     console = Console(stderr=True)
     rows = []
@@ -40,7 +39,7 @@ def main() -> None:
             rows.append(row)
     Console().print(_table(rows))
     if options.write:
-        _write(rows)
+        _write(rows, options.only)
 
 
 def _measures(only: str | None, folder: Path, postgres: PostgresServer) -> Iterator[Row]:
@@ -49,6 +48,11 @@ def _measures(only: str | None, folder: Path, postgres: PostgresServer) -> Itera
     if only in (None, "postgres"):
         urls = [postgres.url(postgres.create_database()) for _ in range(2)]
         yield from _service_measures("Postgres", folder / "postgres", *urls)
+    if only == "accept":
+        yield from _accepting("SQLite", folder / "sqlite-accept", None)
+        yield from _accepting(
+            "Postgres", folder / "postgres-accept", postgres.url(postgres.create_database())
+        )
     if only in (None, "bucket"):
         yield from bucket.measure(folder)
     if only in (None, "export"):
@@ -69,6 +73,17 @@ def _service_measures(
         with drain.busy_slots(running, folder / "release"):
             yield from accept.measure(store, running, folder, url)
     yield from crowd.measure(store, folder, crowd_url)
+
+
+def _accepting(store: str, folder: Path, url: str | None) -> Iterator[Row]:
+    """Measure accepting alone. Runs of another pipeline come first, so that all is warm."""
+    folder.mkdir()
+    project = write_bench_project(folder)
+    with (
+        service(project, folder / "home", url) as running,
+        drain.busy_slots(running, folder / "release"),
+    ):
+        yield from accept.measure(store, running, folder, url)
 
 
 def _at_rest(store: str, running: Running) -> list[Row]:
@@ -102,10 +117,13 @@ def _table(rows: list[Row]) -> Table:
     return table
 
 
-def _write(rows: list[Row]) -> None:
+def _write(rows: list[Row], only: str | None) -> None:
+    """Write the table into the document; of a part that was measured alone, only its lines."""
     before, mark, after = DOCUMENT.read_text().partition(MARK)
-    _, end, rest = after.partition(MARK)
-    DOCUMENT.write_text(f"{before}{mark}\n{markdown(rows, datetime.now(UTC))}{end}{rest}")
+    old, end, rest = after.partition(MARK)
+    written = markdown(rows, datetime.now(UTC))
+    table = written if only is None else merged(old, written)
+    DOCUMENT.write_text(f"{before}{mark}\n{table}{end}{rest}")
 
 
 if __name__ == "__main__":

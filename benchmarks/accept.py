@@ -59,7 +59,7 @@ def measure(store: str, running: Running, folder: Path, database_url: str | None
         ),
         Row(
             store,
-            "webhooks with signature, filter and mapping",
+            "webhooks with signature and mapping",
             f"{signed_rate:,.0f}/s",
             f"bare group commit {commit_rate:,.0f}/s",
             f"≥ 60 % of bare group commit ({signed_ratio:.0%})",

@@ -47,3 +47,15 @@ def markdown(rows: Iterable[Row], now: datetime) -> str:
     ]
     lines += [f"| {r.store} | {r.what} | {r.figure} | {r.limit} | {r.aim} | {r.mark} |" for r in rows]
     return "\n".join(lines) + "\n"
+
+
+def merged(old: str, new: str) -> str:
+    """Return the old table with the lines that were measured anew, and further ones behind them."""
+    fresh = {_name(line): line for line in new.splitlines() if line.startswith("| ")}
+    kept = [fresh.pop(_name(line), line) for line in old.strip().splitlines()]
+    return "\n".join([*kept, *fresh.values()]) + "\n"
+
+
+def _name(line: str) -> tuple[str, ...]:
+    """Name a row by its store and what it measures."""
+    return tuple(cell.strip() for cell in line.split("|")[1:3])

@@ -21,7 +21,6 @@ SIGNED = f"""\
 - name: signed
   type: webhook
   verify: {{scheme: standard_webhooks, secret: "{SECRET}"}}
-  filter: "{{{{ event.data.number >= 0 }}}}"
   variables:
     number: "{{{{ event.data.number }}}}"
     stamp: "{{{{ event.data.stamp }}}}"

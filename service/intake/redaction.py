@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 REDACTED = "[redacted]"
 
@@ -22,6 +23,7 @@ def redacted(headers: Mapping[str, str], secret_headers: frozenset[str] = frozen
     }
 
 
+@lru_cache(maxsize=1024)  # senders use the same few names over and over
 def is_secret_header(name: str) -> bool:
     """Say whether a lower-case name speaks of a secret."""
     return _SECRET_WORDS.search(name) is not None and _PUBLIC_WORD not in name

@@ -243,3 +243,25 @@ def test_secrets_stay_out_of_representations(tmp_path: Path) -> None:
     assert secrets.get("x") == "topsecret"
     with pytest.raises(SecretMissing, match="secrets folder"):
         secrets.get("y")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{{ event.data.amount > 3 }}", True),
+        ("{{ event.data.amount <= 3 }}", False),
+        ("{{ event.data['kind'] == 'order' }}", True),
+        ("{{ event.data.kind != 'order' }}", False),
+        ("{{ (event.data.amount > 3) and true }}", True),
+    ],
+)
+def test_comparisons_with_a_constant_are_what_they_are_in_jinja(text: str, expected: bool) -> None:
+    assert expression(text).evaluate(event={"data": {"amount": 4, "kind": "order"}}) is expected
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ event.data.nope > 3 }}", "{{ event.data.kind > 3 }}", "{{ nope == 3 }}"]
+)
+def test_comparison_that_cannot_be_made_says_why(text: str) -> None:
+    with pytest.raises(TemplateError, match=r"nope|not supported"):
+        expression(text).evaluate(event={"data": {"kind": "order"}})
