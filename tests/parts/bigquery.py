@@ -11,7 +11,6 @@ import itertools
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import requests
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
+from tests.parts.ports import free_port
 from tests.parts.waiting import wait_until
 
 VERSION = "0.3.2"
@@ -50,7 +50,7 @@ class BigQueryEmulator:
         self._storage = storage  # the endpoint of a Cloud Storage emulator, for loads from gs://
         self._numbers = itertools.count(1)
         self._shared: dict[str, str] = {}
-        self.port, self._grpc_port = _free_port(), _free_port()
+        self.port, self._grpc_port = free_port(), free_port()
         self._process = self._started()
 
     @property
@@ -183,13 +183,6 @@ def _is_complete(home: Path) -> bool:
 
 def _done(home: Path) -> Path:
     return home / "complete"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

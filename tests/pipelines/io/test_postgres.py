@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 import traceback
@@ -21,6 +20,7 @@ from pipelines.io import Postgres
 from pipelines.io.config import ProfileError
 from pipelines.io.errors import AccessRefused, ConnectionFailed, ExportRefused, QueryFailed
 from pipelines.io.postgres.connecting import PostgresSettings, connect
+from tests.parts.ports import free_port
 from tests.parts.postgres import PostgresServer
 from tests.pipelines.io.projects import postgres_profile, running_block
 
@@ -315,14 +315,8 @@ def test_unknown_keywords_are_refused_and_those_of_mage_are_not(postgres: Postgr
         postgres.export(pd.DataFrame({"a": [1]}))
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 def test_a_server_that_does_not_answer_is_tried_again_and_then_named() -> None:
-    settings = PostgresSettings("dev", "127.0.0.1", _free_port(), "db", "me", "public", 2, "s3cret-word")
+    settings = PostgresSettings("dev", "127.0.0.1", free_port(), "db", "me", "public", 2, "s3cret-word")
     began = time.monotonic()
 
     with pytest.raises(ConnectionFailed) as caught:
