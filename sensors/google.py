@@ -86,6 +86,18 @@ def client_options(options: GoogleOptions) -> dict[str, str] | None:
     return {"api_endpoint": options.endpoint} if options.endpoint else None
 
 
+def pubsub_client(kind: Any, options: GoogleOptions, context: TickContext) -> Any:
+    """Return a Pub/Sub client of that class, with a connection of its own. Raises SensorError."""
+    import grpc
+
+    endpoint = options.endpoint
+    if endpoint is not None and endpoint.startswith("http://"):
+        channel = grpc.insecure_channel(endpoint.removeprefix("http://").rstrip("/"))
+        return kind(transport=kind.get_transport_class("grpc")(channel=channel))
+    host = {"api_endpoint": endpoint.removeprefix("https://").rstrip("/")} if endpoint else None
+    return kind(credentials=credentials_of(options, context), client_options=host)
+
+
 def briefly() -> Retry:
     """Return the retry of one request: what may pass by itself is tried again for a moment."""
     from google.api_core import exceptions, retry

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, field_validator
 
 from sensors.base import PAGE_SIZE, Cursor, Options, Page, Sensor, TickContext
-from sensors.google import GoogleOptions, credentials_of, told_plainly
+from sensors.google import GoogleOptions, pubsub_client, told_plainly
 from sensors.json_path import parse_path
 from sensors.pubsub_messages import JSON_PATH, BodyFormat, Message, event_of
 from sensors.pubsub_pull import Flow, Pull
@@ -127,16 +127,7 @@ class PubSubSensor(Sensor[PubSubOptions]):
     @contextmanager
     def _client(self, context: TickContext) -> Iterator[SubscriberClient]:
         """Connect; each stream has a connection of its own, so that pulling again finds out a dead one."""
-        import grpc
         from google.pubsub_v1 import SubscriberClient
 
-        endpoint = self.options.endpoint
-        if endpoint is not None and endpoint.startswith("http://"):
-            transport = SubscriberClient.get_transport_class("grpc")
-            channel = grpc.insecure_channel(endpoint.removeprefix("http://").rstrip("/"))
-            client = SubscriberClient(transport=transport(channel=channel))
-        else:
-            host = {"api_endpoint": endpoint.removeprefix("https://").rstrip("/")} if endpoint else None
-            client = SubscriberClient(credentials=credentials_of(self.options, context), client_options=host)
-        with client:
+        with pubsub_client(SubscriberClient, self.options, context) as client:
             yield client

@@ -7,13 +7,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
 from google.cloud import storage
 from google.pubsub_v1 import PublisherClient, SubscriberClient
 
 from pipelines.io.config import Profiles
 from sensors.base import TickContext
-from sensors.google import GoogleOptions, client_options, credentials_of, told_plainly
+from sensors.google import GoogleOptions, client_options, credentials_of, pubsub_client, told_plainly
 from service.matching.triggers import CompiledTrigger
 from service.runtime import Runtime
 
@@ -50,14 +49,8 @@ def bucket_client(runtime: Runtime, compiled: CompiledTrigger) -> Iterator[stora
 
 
 def _client(kind: Any, runtime: Runtime, compiled: CompiledTrigger) -> Any:
-    options = options_of(compiled)
-    endpoint = options.endpoint
-    if endpoint is not None and endpoint.startswith("http://"):
-        channel = grpc.insecure_channel(endpoint.removeprefix("http://").rstrip("/"))
-        return kind(transport=kind.get_transport_class("grpc")(channel=channel))
-    host = {"api_endpoint": endpoint.removeprefix("https://").rstrip("/")} if endpoint else None
     with _told():
-        return kind(credentials=credentials_of(options, _context(runtime, compiled)), client_options=host)
+        return pubsub_client(kind, options_of(compiled), _context(runtime, compiled))
 
 
 def _told() -> AbstractContextManager[None]:
