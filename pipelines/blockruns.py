@@ -27,8 +27,8 @@ from pipelines.variables import block_keywords
 Outputs = tuple[Any, ...]
 
 
-# How each language executes: the block's context and its inputs to its outputs.
-LANGUAGES: Mapping[str, Callable[[BlockContext, Sequence[Any]], Outputs]] = {
+# How each kind of block executes: the block's context and its inputs to its outputs.
+KINDS: Mapping[str, Callable[[BlockContext, Sequence[Any]], Outputs]] = {
     "python": run_python,
     "sql": run_sql,
 }
@@ -47,7 +47,7 @@ class BlockRunner:
         context = self._context(node)
         token = current_block.set(context)
         try:
-            outputs = LANGUAGES[node.block.language](context, inputs)
+            outputs = KINDS[node.block.kind](context, inputs)
         finally:
             current_block.reset(token)
         return outputs, _rows(outputs, context.effects)

@@ -27,9 +27,9 @@ def lint_block(block: Block, text: str, findings: Findings) -> None:
     """Report what is wrong with the code of `block` to `findings`, which are those of its file."""
     if "\x00" in text:
         findings.error(1, f"block '{block.name}': the file holds the character NUL; it is not a text")
-    elif block.language == "sql":
+    elif block.kind == "sql":
         _lint_sql(block, text, findings)
-    else:
+    elif block.kind == "python":
         _lint_python(block, text, findings)
 
 
@@ -58,7 +58,7 @@ def _lint_python(block: Block, text: str, findings: Findings) -> None:
     except (RecursionError, MemoryError, ValueError) as error:
         findings.error(1, f"block '{block.name}': the code cannot be parsed: {error}")
         return
-    decorator = block.type.value
+    decorator = block.type.decorator
     if decorator not in set(_decorators(tree)):
         findings.error(
             1,

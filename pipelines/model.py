@@ -35,10 +35,28 @@ class BlockType(StrEnum):
     TRANSFORMER = "transformer"
     DATA_EXPORTER = "data_exporter"
     CUSTOM = "custom"
+    SENSOR = "sensor"  # waits, parked, until its function says yes
+    DBT = "dbt"
+    DATA_INTEGRATION = "data_integration"  # a dlt source into a dlt destination
+    GLOBAL_DATA_PRODUCT = "global_data_product"  # the output of another pipeline, run when it is too old
+    CONDITIONAL = "conditional"  # an add-on: says whether the blocks it guards run at all
+    CALLBACK = "callback"  # an add-on: hears how the blocks it guards ended
 
     @property
     def folder(self) -> str:
         return "custom" if self is BlockType.CUSTOM else f"{self.value}s"
+
+    @property
+    def decorator(self) -> str:
+        """The decorator that marks the function of a Python block of this type."""
+        return "condition" if self is BlockType.CONDITIONAL else self.value
+
+
+# Blocks that stand beside the graph: their `upstream` are the blocks they guard, and nothing follows them.
+ADD_ONS = (BlockType.CONDITIONAL, BlockType.CALLBACK)
+
+# Types whose way to execute does not follow from the language of their code.
+_OWN_KINDS = (BlockType.DBT, BlockType.DATA_INTEGRATION, BlockType.GLOBAL_DATA_PRODUCT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +86,8 @@ class Block:
 
     name: str
     type: BlockType
-    language: str  # "python" or "sql"
-    path: str  # of the code, relative to the project's root
+    language: str  # "python", "sql", "r" or "yaml"
+    path: str  # of the code, relative to the project's root; "" for a block that has none
     upstream: tuple[str, ...] = ()
     configuration: Mapping[str, Any] = field(default_factory=dict)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -77,6 +95,21 @@ class Block:
     memory_mb: int | None = None
     checkpoint: bool = True  # False: the output is volatile, a resume runs the block again
     line: int = 1  # where the pipeline's YAML declares it
+
+    @property
+    def kind(self) -> str:
+        """How it executes: the name of an entry of `pipelines.blockruns.KINDS`."""
+        return self.type.value if self.type in _OWN_KINDS else self.language
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Say whether each item of its output gets a run of its own of the blocks that follow."""
+        return bool(self.configuration.get("dynamic"))
+
+    @property
+    def reduces_output(self) -> bool:
+        """Say whether what follows its children runs once, on the list of all that they returned."""
+        return bool(self.configuration.get("reduce_output"))
 
 
 class InputType(StrEnum):
@@ -168,6 +201,8 @@ class Pipeline:
     name: str
     file: str
     blocks: tuple[Block, ...]
+    conditionals: tuple[Block, ...] = ()
+    callbacks: tuple[Block, ...] = ()
     description: str = ""
     tags: tuple[str, ...] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -175,6 +210,10 @@ class Pipeline:
     triggers: tuple[Trigger, ...] = ()
     timeout_seconds: float | None = None
     run_limit: int | None = None  # how many runs at once; None is no limit
+    block_limit: int | None = None  # how many blocks of one run at once
+    allow_blocks_to_fail: bool = (
+        False  # a run succeeds although blocks failed, and what needs them is left out
+    )
     when_full: str = "queue"  # or skip: an event that finds a limit full starts no run
     throttle: Mapping[str, Any] | None = None  # limit, per, when_full
     allow_pickle: bool = False  # cloudpickle checkpoints for outputs Arrow and JSON cannot hold
@@ -185,6 +224,12 @@ class Pipeline:
             if block.name == name:
                 return block
         raise KeyError(name)
+
+    @property
+    def code_paths(self) -> tuple[str, ...]:
+        """The files of its blocks and add-ons, each once: what a run is pinned to."""
+        everything = (*self.blocks, *self.conditionals, *self.callbacks)
+        return tuple(dict.fromkeys(block.path for block in everything if block.path))
 
     def downstream(self, name: str) -> tuple[str, ...]:
         return tuple(block.name for block in self.blocks if name in block.upstream)

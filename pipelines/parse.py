@@ -8,8 +8,8 @@ from typing import Any
 
 from pipelines.errors import MillraceError
 from pipelines.lint import lint_block
-from pipelines.model import Block, CloudEvents, Input, Pipeline, Problem, RetryPolicy, Severity
-from pipelines.parse_blocks import Sources, read_blocks, read_retry
+from pipelines.model import Block, BlockType, CloudEvents, Input, Pipeline, Problem, RetryPolicy, Severity
+from pipelines.parse_blocks import Sources, read_add_ons, read_blocks, read_retry
 from pipelines.parse_cloudevents import read_cloudevents
 from pipelines.parse_fields import Findings, Section, read_document, words
 from pipelines.parse_inputs import check_reserved, read_inputs
@@ -27,7 +27,7 @@ _KNOWN_KEYS = words(
     run_pipeline_in_one_process cache_block_output_in_memory retry_config concurrency_config
     notification_config settings spark_config state_store_config data_integration
     execution_framework variables_dir remote_variables_dir overrides inputs timeout checkpoints
-    throttle
+    throttle allow_blocks_to_fail
     """
 )
 _CONCURRENCY_KEYS = frozenset(
@@ -121,8 +121,8 @@ def lint_blocks(pipeline: Pipeline, sources: Sources) -> list[Problem]:
     """Check the code of every block. A file that two blocks use is checked once for each kind of block."""
     problems = []
     seen: set[tuple[str, str]] = set()
-    for block in pipeline.blocks:
-        if (block.path, block.type.value) not in seen:
+    for block in (*pipeline.blocks, *pipeline.conditionals, *pipeline.callbacks):
+        if block.path and (block.path, block.type.value) not in seen:
             seen.add((block.path, block.type.value))
             problems.extend(_lint(pipeline.name, block, sources))
     return problems
@@ -148,11 +148,12 @@ def _pipeline(name: str, section: Section, sources: Sources, retry: RetryPolicy)
         for key in ("pipeline_run_limit", "pipeline_run_limit_all_triggers")
         if (limit := concurrency.count(key, least=1)) is not None
     ]
-    _warn_of_unused(section, concurrency)
+    _warn_of_unused(section)
     variables, inputs = section.mapping("variables"), read_inputs(section)
     check_reserved(section, "variables")
     _check_variables(section, variables, inputs)
-    blocks = read_blocks(section, sources, read_retry(section, retry))
+    policy = read_retry(section, retry)
+    blocks = read_blocks(section, sources, policy)
     if not blocks and not section.findings.error_count:
         section.findings.warning(
             section.line("blocks"), f"{section.what}: it has no blocks; a run of it does nothing"
@@ -161,12 +162,16 @@ def _pipeline(name: str, section: Section, sources: Sources, retry: RetryPolicy)
         name=name,
         file=section.findings.file,
         blocks=blocks,
+        conditionals=read_add_ons(section, BlockType.CONDITIONAL, sources, policy),
+        callbacks=read_add_ons(section, BlockType.CALLBACK, sources, policy),
         description=section.text("description"),
         tags=section.texts("tags"),
         variables=variables,
         inputs=inputs,
         timeout_seconds=section.seconds("timeout"),
         run_limit=min(limits, default=None),
+        block_limit=concurrency.count("block_run_limit", least=1),
+        allow_blocks_to_fail=section.boolean("allow_blocks_to_fail", default=False),
         when_full=_when_full(concurrency),
         throttle=_throttle(section),
         allow_pickle=section.section("checkpoints", f"{section.what}, checkpoints").boolean(
@@ -193,7 +198,7 @@ def _throttle(section: Section) -> Mapping[str, Any] | None:
     return dict(throttle.values)
 
 
-def _warn_of_unused(section: Section, concurrency: Section) -> None:
+def _warn_of_unused(section: Section) -> None:
     """Say what the pipeline asks for and does not get yet. Mage writes these keys empty into every file."""
     if any(isinstance(one, Mapping) and one.get("blocks") for one in section.mapping("extensions").values()):
         section.warning("extensions", "`extensions` are not run yet; write such checks as @test functions")
@@ -201,8 +206,6 @@ def _warn_of_unused(section: Section, concurrency: Section) -> None:
         section.warning("notification_config", "`notification_config` is not applied yet; nobody is told")
     if section.get("overrides"):
         section.warning("overrides", "`overrides` are not applied; write the values themselves")
-    if concurrency.get("block_run_limit") is not None:
-        concurrency.warning("block_run_limit", "`block_run_limit` is not applied yet")
 
 
 def _check_variables(section: Section, variables: Mapping[str, Any], inputs: Sequence[Input]) -> None:
@@ -241,9 +244,6 @@ def _check_kind(section: Section) -> None:
         section.error("type", f"pipelines of type '{kind}' are not run yet; python is")
     elif kind != "python":
         section.error("type", f"the pipeline type '{kind}' is unknown; write python")
-    for key in ("callbacks", "conditionals"):
-        if section.get(key):
-            section.error(key, f"{key} are not run yet; remove them, or take the guarded blocks out")
     executor = section.get("executor_type")
     if executor not in (None, "local_python", "local_python_force"):
         section.warning(

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
-from pipelines.model import Block, BlockType, RetryPolicy
+from pipelines.model import ADD_ONS, Block, BlockType, RetryPolicy
 from pipelines.parse_fields import Section, closest, listed, words
 from pipelines.parse_sql import check_sql_configuration
 
 _NAME = re.compile(r"\w[\w .-]*(?:/\w[\w .-]*)*")
-_EXTENSIONS = {"python": "py", "sql": "sql"}
+_EXTENSIONS = {"python": "py", "sql": "sql", "r": "r", "yaml": "yaml"}
 _IGNORED_TYPES = frozenset(("markdown", "scratchpad", "chart"))  # notes and drafts; they never run
-_LATER_TYPES = words(
-    """
-    sensor conditional callback dbt extension global_data_product hook group pipeline ai
-    """
-)
-_LATER_LANGUAGES = frozenset(("r", "yaml", "markdown"))
+_UNKNOWN_OF_MAGE = frozenset(("extension", "hook", "group", "pipeline", "ai"))  # of Mage, and not run
+_FOLDERS = {BlockType.CONDITIONAL: "conditionals", BlockType.CALLBACK: "callbacks"}
+_HAS_NO_CODE = (BlockType.GLOBAL_DATA_PRODUCT,)
+# Which languages blocks of a type may be written in; all others take those of the last line.
+_LANGUAGES_OF = {
+    BlockType.SENSOR: ("python", "sql"),
+    BlockType.CUSTOM: ("python", "sql"),
+    BlockType.CONDITIONAL: ("python",),
+    BlockType.CALLBACK: ("python",),
+    BlockType.DBT: ("sql", "yaml"),
+    BlockType.DATA_INTEGRATION: ("yaml", "python"),
+    BlockType.GLOBAL_DATA_PRODUCT: ("python", "sql", "r", "yaml"),
+}
+_LANGUAGES = ("python", "sql", "r")
 _KNOWN_KEYS = words(
     """
     uuid name type language color configuration upstream_blocks downstream_blocks executor_type
@@ -76,14 +84,39 @@ def read_blocks(pipeline: Section, sources: Sources, retry: RetryPolicy) -> tupl
         for item in runnable.values()
         if (block := _block(item, upstream[item.name], runnable, sources, retry)) is not None
     }
+    for block in blocks.values():
+        if block.type in ADD_ONS:
+            runnable[block.name].section.error(
+                "type",
+                f"a {block.type} stands under `{_FOLDERS[block.type]}:` of the pipeline, not under `blocks:`",
+            )
     lines = {name: item.section.line() for name, item in runnable.items()}
     order = _in_order(upstream, lines, pipeline)
     return tuple(blocks[name] for name in order if name in blocks)
 
 
-def _declared(pipeline: Section) -> Iterator[_Declared]:
+def read_add_ons(
+    pipeline: Section, type: BlockType, sources: Sources, retry: RetryPolicy
+) -> tuple[Block, ...]:
+    """Return the conditionals or callbacks of a pipeline; their `upstream` are the blocks they guard."""
+    key = _FOLDERS[type]
+    blocks = {item.name: item for item in _declared(pipeline.unheard())}
+    found = []
+    for item in _declared(pipeline, key):
+        guarded = _upstream(item.section, blocks, set())
+        declared = replace(item, type=type.value)
+        block = _block(declared, guarded, {}, sources, retry)
+        if block is None:
+            continue
+        if not guarded:
+            item.section.warning("upstream_blocks", "it guards no block; name one in `upstream_blocks`")
+        found.append(block)
+    return tuple(found)
+
+
+def _declared(pipeline: Section, key: str = "blocks") -> Iterator[_Declared]:
     seen: dict[str, int] = {}
-    for section in pipeline.sections("blocks", "a block"):
+    for section in pipeline.sections(key, "a block"):
         name = section.text("uuid") or section.text("name")
         if not name:
             section.error("name", "it has no `name`; give it one")
@@ -118,9 +151,9 @@ def _block(
     timeout, memory = section.seconds("timeout"), section.megabytes("memory")
     checkpoint = section.boolean("checkpoint", default=True)
     block_type = _type(section, item.type)
-    if not _can_run(section, item.language, configuration) or block_type is None:
+    if block_type is None or not _can_run(section, block_type, item.language):
         return None
-    path = _code_path(item, configuration, siblings, sources)
+    path = "" if block_type in _HAS_NO_CODE else _code_path(item, configuration, siblings, sources)
     if path is None:
         return None
     return Block(
@@ -159,9 +192,9 @@ def _type(section: Section, name: str) -> BlockType | None:
         return BlockType(name)
     if not name:
         section.error("type", f"it has no `type`; give it one of {listed(known)}")
-    elif name in _LATER_TYPES:
+    elif name in _UNKNOWN_OF_MAGE:
         section.error(
-            "type", f"blocks of type '{name}' are not run yet; remove it, or make it one of {listed(known)}"
+            "type", f"blocks of type '{name}' are not run; remove it, or make it one of {listed(known)}"
         )
     else:
         section.error(
@@ -170,16 +203,17 @@ def _type(section: Section, name: str) -> BlockType | None:
     return None
 
 
-def _can_run(section: Section, language: str, configuration: Mapping[str, Any]) -> bool:
-    """Report what the block asks for that is not run yet."""
+def _can_run(section: Section, type: BlockType, language: str) -> bool:
+    """Report what the block asks for that is not run."""
     before = section.findings.error_count
-    if language in _LATER_LANGUAGES:
-        section.error("language", f"blocks in '{language}' are not run yet; python and sql are")
-    elif language not in _EXTENSIONS:
-        section.error("language", f"the language '{language}' is unknown{closest(language, _EXTENSIONS)}")
-    if configuration.get("dynamic"):
-        section.error("configuration", "dynamic blocks are not run yet")
-    if language == "sql":
+    languages = _LANGUAGES_OF.get(type, _LANGUAGES)
+    if language not in languages:
+        section.error(
+            "language",
+            f"a {type} block cannot be written in '{language}' (it can in {listed(languages)})"
+            f"{closest(language, languages)}",
+        )
+    elif language == "sql" and type is not BlockType.DBT:
         check_sql_configuration(section)
     if section.get("has_callback") is True:
         section.warning("has_callback", "callbacks are not run yet")

@@ -124,6 +124,10 @@ class Section:
         if value is not None and not isinstance(value, Mapping):
             findings.error(self.line(), f"{what} must be a mapping of keys and values, not {_shown(value)}")
 
+    def unheard(self) -> Section:
+        """Return the same mapping with findings of its own, for who reads it a second time."""
+        return Section(self._document, self._path, Findings(self.findings.file), self.what)
+
     def line(self, *keys: str | int) -> int:
         return self._document.line((*self._path, *keys))
 

@@ -38,7 +38,7 @@ class PipelineRead:
     def sources(self, settings_text: str | None) -> dict[str, str]:
         """Return what a run is pinned to: the YAML, the code of the blocks, the project's settings."""
         assert self.draft is not None
-        paths = {self.draft.file, *(block.path for block in self.draft.blocks)}
+        paths = {self.draft.file, *self.draft.code_paths}
         sources = {path: self.recorder.texts[path] for path in sorted(paths)}
         return sources if settings_text is None else {**sources, PROJECT_FILE: settings_text}
 

@@ -93,7 +93,7 @@ def _compiled(source: str, file: str) -> types.CodeType:
 
 
 def _function_of(context: BlockContext, collector: Collector) -> Callable[..., Any]:
-    decorator = context.block.type.value
+    decorator = context.block.type.decorator
     functions = collector.of(decorator)
     if functions:
         return functions[0]

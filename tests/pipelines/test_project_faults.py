@@ -122,9 +122,9 @@ def test_cycle_through_a_block_without_code_is_told_beside_the_missing_file(fold
         ("{type: data_loader}", "it has no `name`"),
         ("{name: load}", "it has no `type`"),
         ("{name: ../../etc/passwd, type: custom}", "the name may have"),
-        ("{name: load, type: data_loader, language: r}", "'r' are not run yet"),
+        ("{name: load, type: data_loader, language: yaml}", "cannot be written in 'yaml'"),
         ("{name: load, type: data_loader, language: pyton}", "did you mean 'python'"),
-        ("{name: load, type: dbt}", "'dbt' are not run yet"),
+        ("{name: load, type: hook}", "'hook' are not run"),
         ("{name: load, type: data_loader, timeout: -1}", "no span of time"),
         ("{name: load, type: data_loader, memory: lots}", "no amount of memory"),
         ("{name: load, type: data_loader, checkpoint: maybe}", "must be true or false"),
@@ -133,7 +133,7 @@ def test_cycle_through_a_block_without_code_is_told_beside_the_missing_file(fold
             "{name: load, type: data_loader, configuration: {file_path: ../../x.py}}",
             "leads out of the project",
         ),
-        ("{name: load, type: data_loader, configuration: {dynamic: true}}", "dynamic blocks are not run yet"),
+        ("{name: load, type: callback}", "stands under `callbacks:`"),
         ("{name: load, type: data_loader, upstream_blocks: {a: b}}", "must be a list of names"),
         (
             "{name: q, type: data_loader, language: sql, configuration: {data_provider: bigquery}}",
@@ -176,7 +176,7 @@ def test_wrong_configuration_of_sql_is_told(folder: ProjectFolder, configuration
     ("text", "sentence"),
     [
         ("type: streaming\n" + LOAD, "'streaming' are not run yet"),
-        ("callbacks: [{name: x}]\n" + LOAD, "callbacks are not run yet"),
+        ("callbacks: [{name: x}]\n" + LOAD, "its code is missing"),
         ("blocks: none\n", "`blocks` must be a list"),
         ("- a\n", "must be a mapping"),
         ("", "the file is empty"),
@@ -208,7 +208,6 @@ def test_wrong_pipeline_is_told(folder: ProjectFolder, text: str, sentence: str)
         ("extensions: {great_expectations: {blocks: [{name: x}]}}", "write such checks as @test functions"),
         ("notification_config: {alert_on: [trigger_failure]}", "nobody is told"),
         ("overrides: {prod: {}}", "`overrides` are not applied"),
-        ("concurrency_config: {block_run_limit: 2}", "`block_run_limit` is not applied yet"),
     ],
 )
 def test_what_a_pipeline_does_not_get_yet_is_warned_of(
