@@ -16,7 +16,6 @@ _NAME = re.compile(r"\w[\w .-]*(?:/\w[\w .-]*)*")
 _EXTENSIONS = {"python": "py", "sql": "sql", "r": "r", "yaml": "yaml"}
 _IGNORED_TYPES = frozenset(("markdown", "scratchpad", "chart"))  # notes and drafts; they never run
 _UNKNOWN_OF_MAGE = frozenset(("extension", "hook", "group", "pipeline", "ai"))  # of Mage, and not run
-_FOLDERS = {BlockType.CONDITIONAL: "conditionals", BlockType.CALLBACK: "callbacks"}
 _HAS_NO_CODE = (BlockType.GLOBAL_DATA_PRODUCT,)
 # Which languages blocks of a type may be written in; all others take those of the last line.
 _LANGUAGES_OF = {
@@ -76,7 +75,12 @@ def read_retry(section: Section, inherited: RetryPolicy) -> RetryPolicy:
 def read_blocks(pipeline: Section, sources: Sources, retry: RetryPolicy) -> tuple[Block, ...]:
     """Return the blocks that run, upstream before downstream. Problems go to the section's findings."""
     declared = list(_declared(pipeline))
-    runnable = {item.name: item for item in declared if item.type not in _IGNORED_TYPES}
+    for item in declared:
+        if item.type in ADD_ONS:
+            item.section.error(
+                "type", f"a {item.type} stands under `{item.type}s:` of the pipeline, not here"
+            )
+    runnable = {item.name: item for item in declared if item.type not in (*_IGNORED_TYPES, *ADD_ONS)}
     ignored = {item.name for item in declared} - set(runnable)
     upstream = {name: _upstream(item.section, runnable, ignored) for name, item in runnable.items()}
     blocks = {
@@ -84,12 +88,6 @@ def read_blocks(pipeline: Section, sources: Sources, retry: RetryPolicy) -> tupl
         for item in runnable.values()
         if (block := _block(item, upstream[item.name], runnable, sources, retry)) is not None
     }
-    for block in blocks.values():
-        if block.type in ADD_ONS:
-            runnable[block.name].section.error(
-                "type",
-                f"a {block.type} stands under `{_FOLDERS[block.type]}:` of the pipeline, not under `blocks:`",
-            )
     lines = {name: item.section.line() for name, item in runnable.items()}
     order = _in_order(upstream, lines, pipeline)
     return tuple(blocks[name] for name in order if name in blocks)
@@ -99,10 +97,9 @@ def read_add_ons(
     pipeline: Section, type: BlockType, sources: Sources, retry: RetryPolicy
 ) -> tuple[Block, ...]:
     """Return the conditionals or callbacks of a pipeline; their `upstream` are the blocks they guard."""
-    key = _FOLDERS[type]
     blocks = {item.name: item for item in _declared(pipeline.unheard())}
     found = []
-    for item in _declared(pipeline, key):
+    for item in _declared(pipeline, type.folder):
         guarded = _upstream(item.section, blocks, set())
         declared = replace(item, type=type.value)
         block = _block(declared, guarded, {}, sources, retry)

@@ -133,7 +133,7 @@ def test_cycle_through_a_block_without_code_is_told_beside_the_missing_file(fold
             "{name: load, type: data_loader, configuration: {file_path: ../../x.py}}",
             "leads out of the project",
         ),
-        ("{name: load, type: callback}", "stands under `callbacks:`"),
+        ("{name: load, type: callback}", "stands under `callbacks:` of the pipeline"),
         ("{name: load, type: data_loader, upstream_blocks: {a: b}}", "must be a list of names"),
         (
             "{name: q, type: data_loader, language: sql, configuration: {data_provider: bigquery}}",
