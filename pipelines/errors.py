@@ -4,7 +4,8 @@ MillraceError
 ├── TerminalError         trying again cannot help; never retried
 │   ├── BlockCodeError    the block's code breaks a rule: no decorated function, wrong number of inputs, ...
 │   └── CheckpointError   a stored output is not there any more, or damaged
-└── NotStorableError      an output that no checkpoint can hold; its block is volatile
+├── NotStorableError      an output that no checkpoint can hold; its block is volatile
+└── BlockSkipped          the block cannot run here, and that is no failure: it and what follows are left out
 """
 
 from __future__ import annotations
@@ -28,3 +29,7 @@ class CheckpointError(TerminalError):
 
 class NotStorableError(MillraceError):
     """An output has a type that neither Arrow nor JSON can hold without loss."""
+
+
+class BlockSkipped(MillraceError):
+    """What a block needs is not on this machine. It ends as skipped with this reason, and so do its followers."""

@@ -21,7 +21,7 @@ from pipelines.blocks.python import input_of
 from pipelines.blocks.tracebacks import describe, user_traceback
 from pipelines.checkpoints import Checkpoints
 from pipelines.crash import CrashPoints
-from pipelines.errors import BlockCodeError, TerminalError
+from pipelines.errors import BlockCodeError, BlockSkipped, TerminalError
 from pipelines.finishing import Ending, Finisher
 from pipelines.handover import own_copies
 from pipelines.io.config import Profiles
@@ -189,6 +189,9 @@ class _Walk:
 
     def _failure(self, node: Node, report: BlockReport, error: BaseException, log: BlockLog) -> BlockReport:
         now = self._clock()
+        if isinstance(error, BlockSkipped):
+            log.message("warning", f"skipped: {error}")
+            return dataclasses.replace(report, state=State.SKIPPED, finished_at=now, error=str(error))
         log.message("error", user_traceback(error, self._root))
         text = describe(error, self._root) + self._note_on_missing_inputs(node)
         delay = None if isinstance(error, TerminalError) else node.block.retry.delay_after(node.attempt)
