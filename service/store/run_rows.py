@@ -58,6 +58,8 @@ RUN_COLUMNS = (
     runs.c.error,
     runs.c.hops,
     runs.c.backfill_id,
+    runs.c.options,
+    runs.c.parent_run_id,
 )
 
 _BLOCKS = (
@@ -75,6 +77,10 @@ _BLOCKS = (
         block_runs.c.retry_at,
         block_runs.c.checkpoint,
         block_runs.c.volatile,
+        block_runs.c.parent,
+        block_runs.c.item,
+        block_runs.c.reason,
+        block_runs.c.first_started_at,
     )
     .where(block_runs.c.run_id.in_(bindparam("run_ids", expanding=True)))
     .order_by(block_runs.c.run_id, block_runs.c.position)
@@ -137,6 +143,8 @@ def _new_row(run: NewRun, at: datetime, idempotency: str | None) -> dict[str, An
         "hops": run.hops,
         "backfill_id": run.backfill_id,
         "announced": False,
+        "options": dict(run.options) or None,
+        "parent_run_id": run.parent_run_id,
     }
 
 
@@ -145,7 +153,7 @@ def run_of(row: AnyRow, blocks: Sequence[BlockRun] = ()) -> Run:
     (
         run_id, project, pipeline, state, execution_date, created_at, variables, trigger, event_id,
         interval_start, interval_end, timezone, selection, attempt, claim, pin, available_at, started_at,
-        finished_at, cancel_requested, error, hops, backfill_id,
+        finished_at, cancel_requested, error, hops, backfill_id, options, parent_run_id,
     ) = row[: len(RUN_COLUMNS)]  # fmt: skip
     return Run(
         id=run_id,
@@ -171,6 +179,8 @@ def run_of(row: AnyRow, blocks: Sequence[BlockRun] = ()) -> Run:
         error=error,
         hops=hops,
         backfill_id=backfill_id,
+        options=options or {},
+        parent_run_id=parent_run_id,
         blocks=tuple(blocks),
     )
 
@@ -185,20 +195,6 @@ def blocks_of(connection: Connection, run_ids: Sequence[str]) -> dict[str, list[
 
 
 def _block_of(row: AnyRow) -> BlockRun:
-    _, name, kind, state, attempt, deaths, started, finished, rows, error, retry_at, checkpoint, volatile = (
-        row
-    )
-    return BlockRun(
-        name=name,
-        type=kind,
-        state=BlockState(state),
-        attempt=attempt,
-        deaths=deaths,
-        started_at=started,
-        finished_at=finished,
-        rows=rows,
-        error=error,
-        retry_at=retry_at,
-        checkpoint=checkpoint,
-        volatile=volatile,
-    )
+    values = row._asdict()
+    del values["run_id"]
+    return BlockRun(**{**values, "state": BlockState(row.state)})

@@ -158,6 +158,8 @@ runs = Table(
     Column("hops", Integer, nullable=False),
     Column("backfill_id", Key),
     Column("announced", Boolean, nullable=False),  # its end was looked at: triggers, senders, backfills
+    Column("options", Json),  # how it is to be run: allow_blocks_to_fail, timeout_seconds, ...
+    Column("parent_run_id", Key),  # the run whose block started it
     # One run per trigger and event, for ever. NULLs are distinct, so runs by hand are free.
     UniqueConstraint("event_id", "project", "pipeline", "trigger", name="runs_once_per_event"),
     Index("runs_by_pipeline", "project", "pipeline", "id"),
@@ -194,6 +196,10 @@ block_runs = Table(
     Column("retry_at", Moment),
     Column("checkpoint", Json),
     Column("volatile", Boolean, nullable=False),
+    Column("parent", Key),  # of a dynamic child: the block that it is one of
+    Column("item", Integer),  # of a dynamic child: its number among them
+    Column("reason", Prose),  # why it waits, or was skipped
+    Column("first_started_at", Moment),  # over all tries and looks
     PrimaryKeyConstraint("run_id", "name"),
     sqlite_with_rowid=False,
 )

@@ -121,6 +121,10 @@ class NewRun:
     timezone: str = "UTC"
     hops: int = 0  # runs that led to this one, one after the other
     backfill_id: str | None = None
+    options: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # plain: fields of `pipelines.runspec.RunOptions`
+    parent_run_id: str | None = None  # the run whose block started it
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,10 @@ class BlockRun:
     retry_at: datetime | None = None
     checkpoint: Mapping[str, Any] | None = None  # what `pipelines.checkpoints` needs to load it again
     volatile: bool = False  # finished, but not stored: a resume runs it again
+    parent: str | None = None  # of a dynamic child: the block that it is one of
+    item: int | None = None  # of a dynamic child: its number among them
+    reason: str | None = None  # why it waits, or was skipped
+    first_started_at: datetime | None = None  # over all tries and looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +222,8 @@ class Run:
     error: str | None = None
     hops: int = 0
     backfill_id: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    parent_run_id: str | None = None
     blocks: tuple[BlockRun, ...] = ()
 
 
