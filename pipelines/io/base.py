@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from pipelines.context import current_block
 from pipelines.io.errors import ConnectorError, ExportRefused
+from pipelines.io.frames import to_reader
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
 
     from pipelines.io.config import Profile
 
@@ -121,8 +122,15 @@ class Connector(ABC):
         """Read the keys this connector needs; ProfileError names one that is missing."""
 
     @abstractmethod
-    def load(self, query: str, **options: Any) -> pd.DataFrame:
-        """Return rows as a frame, with the types they have outside."""
+    def load(self, query: str, **options: Any) -> Any:
+        """Return rows as a frame, with the types they have outside.
+
+        `frame` says of which kind: "pandas" (the default), "arrow" or "polars".
+        """
+
+    def stream(self, query: str, **options: Any) -> pa.RecordBatchReader:
+        """Return rows as Arrow batches, for one pass: for what is larger than memory."""
+        return to_reader(self.load(query, **options))
 
     @abstractmethod
     def export(self, df: Any, *target: Any, **options: Any) -> int:

@@ -7,43 +7,131 @@ whole numbers and booleans as plain numpy types where all are there, and as null
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipelines.io.errors import ExportRefused
+from pipelines.io.errors import ConnectorError, ExportRefused
+from pipelines.io.nullable import NULLABLE
+from pipelines.streams import Stream, conformed
+
+Objects = Mapping[int, Sequence[Any] | pd.Series]  # by position: the Python values of columns
+FrameKind = Literal["pandas", "arrow", "polars"]
 
 _CONTAINERS = (Mapping, list, tuple, AbstractSet, np.ndarray)
-_NULLABLE = {
-    pa.bool_(): pd.BooleanDtype(),
-    pa.int8(): pd.Int8Dtype(),
-    pa.int16(): pd.Int16Dtype(),
-    pa.int32(): pd.Int32Dtype(),
-    pa.int64(): pd.Int64Dtype(),
-    pa.uint8(): pd.UInt8Dtype(),
-    pa.uint16(): pd.UInt16Dtype(),
-    pa.uint32(): pd.UInt32Dtype(),
-    pa.uint64(): pd.UInt64Dtype(),
-}
 
 
 def to_arrow(data: Any, *, index: bool = False) -> pa.Table:
     """Return what a block exports as an Arrow table with distinct text names.
 
     Takes pandas frames and series, Arrow tables and batches, anything with an Arrow stream (Polars), a
-    list of dictionaries, or a dictionary of columns. ExportRefused names a column that has no one type.
+    list of dictionaries, or a dictionary of columns; of what is streamed, all of it. ExportRefused names a
+    column that has no one type.
     """
-    table = _table(data, index)
+    table = to_reader(data, index=index).read_all() if is_streamed(data) else _table(data, index)
     if not table.column_names:
         raise ExportRefused("the frame has no columns, so there is nothing to write")
     return table
+
+
+def is_streamed(data: Any) -> bool:
+    """Say whether data comes in batches, and may be larger than memory."""
+    return isinstance(data, (Stream, pa.RecordBatchReader, Iterator))
+
+
+def to_reader(data: Any, *, index: bool = False) -> pa.RecordBatchReader:
+    """Return what a block exports as Arrow batches, for one pass; what is streamed never all at once.
+
+    Of an iterator the first frame tells the columns and types, and each of the others has to fit them.
+    """
+    if isinstance(data, Stream):
+        return _with_columns(data.reader(index=index))
+    if isinstance(data, pa.RecordBatchReader):
+        return _with_columns(data)
+    if isinstance(data, Iterator):
+        return _with_columns(_reader_of(data, index))
+    return to_arrow(data, index=index).to_reader()
+
+
+def _with_columns(reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    _refuse_doubles(reader.schema.names)
+    if not reader.schema.names:
+        raise ExportRefused("the stream has no columns, so there is nothing to write")
+    return reader
+
+
+def _reader_of(frames: Iterator[Any], index: bool) -> pa.RecordBatchReader:
+    first = next(frames, None)
+    if first is None:
+        raise ExportRefused("the iterator gave no frame, so there is nothing to write")
+    table = to_arrow(first, index=index)
+    schema = table.schema.remove_metadata()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from table.to_batches()
+        for number, frame in enumerate(frames, 2):
+            for batch in to_arrow(frame, index=index).to_batches():
+                yield _fitted(batch, schema, number)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _fitted(batch: pa.RecordBatch, schema: pa.Schema, number: int) -> pa.RecordBatch:
+    """Return a batch as the first frame's schema wants it."""
+    difference = sorted(set(schema.names) ^ set(batch.schema.names))
+    if difference:
+        raise ExportRefused(f"frame {number} and the first one differ in {', '.join(map(repr, difference))}")
+    for name in schema.names:
+        here, there = batch.column(name), schema.field(name).type
+        try:
+            here.cast(there)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise ExportRefused(
+                f"column {name!r} is {there} in the first frame, and {here.type} in frame {number}: {error}. "
+                f"Give the column one type in all frames, or return the iterator from a block: "
+                f"Millrace then finds one type for all"
+            ) from error
+    return conformed(batch, schema)
+
+
+def give(table: pa.Table, frame: FrameKind, objects: Objects | None = None) -> Any:
+    """Return loaded rows as the kind of frame that was asked for: "pandas", "arrow" or "polars".
+
+    `objects` is for pandas, see `to_pandas`. JSON comes as text where the frame has no type for it.
+    """
+    if frame == "arrow":
+        return table
+    if frame == "pandas":
+        return to_pandas(table, objects)
+    if frame == "polars":
+        return _polars().from_arrow(_storable(table))
+    raise ConnectorError(f"frame={frame!r} is not known; use one of 'pandas', 'arrow', 'polars'")
+
+
+def _storable(table: pa.Table) -> pa.Table:
+    """Give columns of types that only Arrow names (JSON, UUID) the type they are stored in."""
+    fields = [
+        field.with_type(field.type.storage_type) if isinstance(field.type, pa.BaseExtensionType) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))
+
+
+def _polars() -> Any:
+    try:
+        import polars
+    except ImportError:
+        raise ConnectorError(
+            "frame='polars' needs Polars, which is not installed: pip install polars"
+        ) from None
+    return polars
 
 
 def _table(data: Any, index: bool) -> pa.Table:
@@ -56,6 +144,8 @@ def _table(data: Any, index: bool) -> pa.Table:
         return _distinct(data)
     if isinstance(data, pa.RecordBatch):
         return _distinct(pa.Table.from_batches([data]))
+    if _is_lazy(data):
+        return _distinct(pa.table(data.collect(engine="streaming")))
     if hasattr(data, "__arrow_c_stream__"):
         return _distinct(pa.table(data))
     if isinstance(data, Mapping) or _is_list_of_mappings(data):
@@ -64,6 +154,11 @@ def _table(data: Any, index: bool) -> pa.Table:
         f"cannot export a {type(data).__name__}; "
         f"export a DataFrame, a Series, an Arrow table or a list of dictionaries"
     )
+
+
+def _is_lazy(data: Any) -> bool:
+    """Say whether this is a lazy frame of Polars, which need not be loaded to find out."""
+    return type(data).__name__ == "LazyFrame" and type(data).__module__.startswith("polars")
 
 
 def _is_list_of_mappings(data: Any) -> bool:
@@ -174,9 +269,7 @@ def _as_series(values: Sequence[Any] | pd.Series) -> pd.Series:
     return values if isinstance(values, pd.Series) else pd.Series(values, dtype=object)
 
 
-def to_pandas(
-    table: pa.Table, objects: Mapping[int, Sequence[Any] | pd.Series] | None = None
-) -> pd.DataFrame:
+def to_pandas(table: pa.Table, objects: Objects | None = None) -> pd.DataFrame:
     """Return an Arrow table as a frame that may be written to.
 
     `objects` gives the Python values of columns, by position, that Arrow would not hold as such (JSON,
@@ -187,10 +280,10 @@ def to_pandas(
     nullable = [
         place
         for place, column in enumerate(table.columns)
-        if place not in objects and column.null_count and column.type in _NULLABLE
+        if place not in objects and column.null_count and column.type in NULLABLE
     ]
     plain = [place for place in range(table.num_columns) if place not in objects and place not in nullable]
-    for places, mapper in ((nullable, _NULLABLE.get), (plain, None)):
+    for places, mapper in ((nullable, NULLABLE.get), (plain, None)):
         numbered = table.select(places).rename_columns([str(place) for place in places])
         frame = numbered.to_pandas(types_mapper=mapper)
         parts.update({place: frame[str(place)] for place in places})
