@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,22 +19,11 @@ from pipelines.io.effects import Effect
 from pipelines.io.errors import ConnectorError, ExportRefused, TargetExists, UnreadableFile
 from pipelines.io.files.appearing import put_file, written_aside
 from pipelines.io.files.datasets import append_to_dataset, read_dataset, replace_dataset
-from pipelines.io.files.formats import compression_of, format_of
+from pipelines.io.files.formats import DAMAGED, compression_of, format_of
 from pipelines.io.sqltext import literal
 
 if TYPE_CHECKING:
     from pipelines.io.config import Profile
-
-# What readers raise for files that are cut, damaged, or something else than they claim to be.
-_DAMAGED = (
-    EOFError,
-    OSError,
-    ValueError,
-    zlib.error,
-    zipfile.BadZipFile,
-    pa.ArrowException,
-    pd.errors.ParserError,
-)
 
 
 @dataclass(frozen=True)
@@ -172,7 +159,7 @@ class Files(Connector):
                 f"there is no {path}; relative paths lie in {self._settings.root} "
                 f"(FILES_ROOT of profile {self._settings.profile!r})"
             ) from error
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise UnreadableFile(f"{path} cannot be read: {' '.join(str(error).split())}") from error
 
 

@@ -17,7 +17,7 @@ from pipelines.io.files.appearing import put_folder, sync, written_aside
 from pipelines.io.files.formats import as_table, table_to_frame
 
 # The schema of all files and of the partitions, which their folders' names alone do not tell.
-_SCHEMA_FILE = "_common_metadata"
+SCHEMA_FILE = "_common_metadata"
 _PARTITION_KEY = b"millrace.partition_cols"
 _MOST_PARTITIONS = 100_000
 
@@ -37,7 +37,7 @@ def replace_dataset(
     _refuse_to_remove_others(folder)
     table = as_table(data)
     with written_aside(folder, token) as aside:
-        _write(table, aside, partition_cols, "part-{i}.parquet", options)
+        write_parts(table, aside, partition_cols, "part-{i}.parquet", options)
         put_folder(aside, folder, crash)
     return int(table.num_rows)
 
@@ -72,9 +72,9 @@ def append_to_dataset(
 ) -> int:
     """Add files to a dataset. Their names come from the token: written again, they replace themselves."""
     table = as_table(data)
-    _check_appended(table, folder, partition_cols)
+    check_appended(stored_schema(folder), table.column_names, partition_cols, folder)
     with written_aside(folder, token) as aside:
-        _write(table, aside, partition_cols, f"part-{token}-{{i}}.parquet", options)
+        write_parts(table, aside, partition_cols, f"part-{token}-{{i}}.parquet", options)
         new = sorted(path.relative_to(aside) for path in aside.rglob("*") if path.is_file())
         crash("effect.before_commit")
         _move(new, aside, folder)
@@ -99,20 +99,23 @@ def _remove_stale(folder: Path, token: str, new: set[Path]) -> None:
             path.unlink()
 
 
-def _check_appended(table: pa.Table, folder: Path, partition_cols: Sequence[str]) -> None:
-    schema = _stored_schema(folder)
-    if schema is None:
+def check_appended(
+    there: pa.Schema | None, columns: Sequence[str], partition_cols: Sequence[str], place: str | Path
+) -> None:
+    """Raise unless rows of these columns may join a dataset of that schema."""
+    if there is None:
         return
-    if set(schema.names) != set(table.column_names):
-        difference = ", ".join(sorted(set(schema.names) ^ set(table.column_names)))
-        raise ExportRefused(f"cannot append to {folder}: its columns and the frame's differ in {difference}")
-    if _partition_cols(schema) != list(partition_cols):
-        raise ExportRefused(f"cannot append to {folder}: it is partitioned by {_partition_cols(schema)}")
+    if set(there.names) != set(columns):
+        difference = ", ".join(sorted(set(there.names) ^ set(columns)))
+        raise ExportRefused(f"cannot append to {place}: its columns and the frame's differ in {difference}")
+    if partition_cols_of(there) != list(partition_cols):
+        raise ExportRefused(f"cannot append to {place}: it is partitioned by {partition_cols_of(there)}")
 
 
-def _write(
+def write_parts(
     table: pa.Table, folder: Path, partition_cols: Sequence[str], basename: str, options: Mapping[str, Any]
 ) -> None:
+    """Write files of these names (`{i}` in it is their number) and the file of the schema into a folder."""
     missing = [name for name in partition_cols if name not in table.column_names]
     if missing:
         raise ExportRefused(f"cannot partition by {', '.join(missing)}: the frame has no such column")
@@ -129,7 +132,7 @@ def _write(
     )
     folder.mkdir(exist_ok=True)
     note = {**(table.schema.metadata or {}), _PARTITION_KEY: json.dumps(list(partition_cols)).encode()}
-    pq.write_metadata(table.schema.with_metadata(note), folder / _SCHEMA_FILE)
+    pq.write_metadata(table.schema.with_metadata(note), folder / SCHEMA_FILE)
 
 
 def _plain_partitions(table: pa.Table, partition_cols: Sequence[str]) -> pa.Table:
@@ -148,20 +151,20 @@ def _partitioning(schema: pa.Schema, partition_cols: Sequence[str]) -> ds.Partit
 
 def read_dataset(folder: Path, options: Mapping[str, Any]) -> pd.DataFrame:
     """Return the rows of all files, with the partitions as columns of the type they had."""
-    schema = _stored_schema(folder)
+    schema = stored_schema(folder)
     if schema is None:
         return table_to_frame(ds.dataset(folder, format="parquet", partitioning="hive").to_table(**options))
     source = ds.dataset(
-        folder, schema=schema, format="parquet", partitioning=_partitioning(schema, _partition_cols(schema))
+        folder, schema=schema, format="parquet", partitioning=_partitioning(schema, partition_cols_of(schema))
     )
     return table_to_frame(source.to_table(**options))
 
 
-def _stored_schema(folder: Path) -> pa.Schema | None:
-    path = folder / _SCHEMA_FILE
+def stored_schema(folder: Path) -> pa.Schema | None:
+    path = folder / SCHEMA_FILE
     return pq.read_schema(path) if path.exists() else None
 
 
-def _partition_cols(schema: pa.Schema) -> list[str]:
+def partition_cols_of(schema: pa.Schema) -> list[str]:
     names: list[str] = json.loads((schema.metadata or {}).get(_PARTITION_KEY, b"[]"))
     return names

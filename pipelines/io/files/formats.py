@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,17 @@ from pipelines.io.errors import ConnectorError
 from pipelines.io.frames import to_arrow, to_pandas
 
 Options = Mapping[str, Any]
+
+# What readers raise for files that are cut, damaged, or something else than they claim to be.
+DAMAGED = (
+    EOFError,
+    OSError,
+    ValueError,
+    zlib.error,
+    zipfile.BadZipFile,
+    pa.ArrowException,
+    pd.errors.ParserError,
+)
 
 
 @dataclass(frozen=True, slots=True)
