@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from pipelines.batches import events_of
 from pipelines.blocks.python import run_python
+from pipelines.blocks.r import run_r
 from pipelines.blocks.sql import run_sql
 from pipelines.checkpoints import BLOCK_MODULE_PREFIX
 from pipelines.context import BlockContext, EffectCounter, current_block
@@ -31,6 +32,7 @@ Outputs = tuple[Any, ...]
 KINDS: Mapping[str, Callable[[BlockContext, Sequence[Any]], Outputs]] = {
     "python": run_python,
     "sql": run_sql,
+    "r": run_r,
 }
 
 

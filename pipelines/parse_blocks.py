@@ -20,7 +20,7 @@ _HAS_NO_CODE = (BlockType.GLOBAL_DATA_PRODUCT,)
 # Which languages blocks of a type may be written in; all others take those of the last line.
 _LANGUAGES_OF = {
     BlockType.SENSOR: ("python", "sql"),
-    BlockType.CUSTOM: ("python", "sql"),
+    BlockType.CUSTOM: ("python", "sql", "r"),
     BlockType.CONDITIONAL: ("python",),
     BlockType.CALLBACK: ("python",),
     BlockType.DBT: ("sql", "yaml"),
