@@ -13,7 +13,7 @@ import psycopg2
 from pipelines.io.base import Policy, refuse_unknown
 from pipelines.io.effects import EFFECTS_COLUMNS, EFFECTS_TABLE, Effect, transaction, write_once
 from pipelines.io.errors import ConnectionFailed, ExportRefused, QueryFailed
-from pipelines.io.frames import to_arrow
+from pipelines.io.frames import is_streamed, to_arrow, to_reader
 from pipelines.io.postgres import tables
 from pipelines.io.postgres.connecting import Connection, Cursor, PostgresSettings, connect
 from pipelines.io.postgres.reading import read_query
@@ -78,6 +78,8 @@ class Postgres(SqlConnector):
     ) -> int:
         """Write a frame into a table by COPY, all or nothing, and return its rows.
 
+        What comes in batches goes out in batches, and never lies in memory as a whole.
+
         `replace` keeps a table of the same columns and types with all that hangs on it, and refills it;
         otherwise a new one takes its place. `append` wants the table's columns. `merge` updates by `keys`.
         Schema and table are made when they are absent. Names are taken as they are.
@@ -90,8 +92,8 @@ class Postgres(SqlConnector):
             unique_conflict_method=unique_conflict_method,
         )
         order = Order(self.relation(schema_name, table_name), policy, cascade_on_drop, overwrite_types or {})
-        table = to_arrow(df, index=index)
-        return self.write_once(str(order.target), lambda cursor: write_frame(cursor, table, order))
+        rows = to_reader(df, index=index) if is_streamed(df) else to_arrow(df, index=index)
+        return self.write_once(str(order.target), lambda cursor: write_frame(cursor, rows, order))
 
     def execute(self, query: str, **binds: Any) -> int:
         """Run one or more statements in one transaction and return how many rows the last one touched."""

@@ -12,7 +12,7 @@ from pipelines.io.columns import FrameColumn, TableColumn, check_columns, check_
 from pipelines.io.errors import ExportRefused, TargetExists
 from pipelines.io.postgres import tables
 from pipelines.io.postgres.connecting import Cursor
-from pipelines.io.postgres.copying import copy_in, for_copy
+from pipelines.io.postgres.copying import Rows, copy_in
 from pipelines.io.postgres.types import sql_type
 from pipelines.io.sqltext import Relation, quoted_list
 
@@ -32,15 +32,15 @@ class Order:
         return Relation(self.target.schema, f"millrace_new_{self.target.name}"[:63])
 
 
-def write_frame(cursor: Cursor, table: pa.Table, order: Order) -> int:
-    """Write an Arrow table by COPY and return its rows."""
-    columns = frame_columns(table, order.overwrite_types)
+def write_frame(cursor: Cursor, data: Rows, order: Order) -> int:
+    """Write an Arrow table, or batches as they come, by COPY and return the rows."""
+    columns = frame_columns(data, order.overwrite_types)
 
     def create(relation: Relation) -> None:
         tables.create_table(cursor, relation, [(column.name, column.type) for column in columns])
 
     def pour(target: str, existing: Sequence[TableColumn] | None) -> int:
-        return copy_in(cursor, for_copy(table, _kinds(columns, existing), order.target), target)
+        return copy_in(cursor, data, target, _kinds(columns, existing), order.target)
 
     return _write(cursor, order, columns, create, pour)
 
@@ -69,26 +69,29 @@ def write_query(cursor: Cursor, query: str, order: Order) -> int:
     return _write(cursor, order, columns, create, pour)
 
 
-def stage_frame(cursor: Cursor, name: str, table: pa.Table) -> None:
+def stage_frame(cursor: Cursor, name: str, data: Rows) -> None:
     """Make a frame a table that only this transaction sees."""
-    columns = frame_columns(table, {})
+    columns = frame_columns(data, {})
     stage = tables.create_stage(cursor, name, [(column.name, column.type) for column in columns])
-    copy_in(cursor, for_copy(table, _kinds(columns, None), Relation("pg_temp", name)), stage)
+    copy_in(cursor, data, stage, _kinds(columns, None), Relation("pg_temp", name))
     cursor.execute(f"ANALYZE {stage}")  # the planner would take it for a table of a few rows
 
 
-def frame_columns(table: pa.Table, overwrite_types: Mapping[str, str]) -> list[FrameColumn]:
-    unknown = sorted(set(overwrite_types) - set(table.column_names))
+def frame_columns(data: Rows, overwrite_types: Mapping[str, str]) -> list[FrameColumn]:
+    unknown = sorted(set(overwrite_types) - set(data.schema.names))
     if unknown:
         raise ExportRefused(f"overwrite_types names {', '.join(unknown)}, which the frame does not have")
-    return [_frame_column(field.name, table, overwrite_types) for field in table.schema]
+    return [_frame_column(field, data, overwrite_types) for field in data.schema]
 
 
-def _frame_column(name: str, table: pa.Table, overwrite_types: Mapping[str, str]) -> FrameColumn:
-    column = table.column(name)
-    found = sql_type(name, column.type)
+def _frame_column(field: pa.Field, data: Rows, overwrite_types: Mapping[str, str]) -> FrameColumn:
+    found = sql_type(field.name, field.type)
+    type_ = overwrite_types.get(field.name, found.name)
+    if not isinstance(data, pa.Table):  # nothing of it is there yet
+        return FrameColumn(field.name, type_, found.kind, lambda: "in batches that come later")
+    column = data.column(field.name)
     kind = None if column.null_count == len(column) else found.kind
-    return FrameColumn(name, overwrite_types.get(name, found.name), kind, lambda: example_of(column))
+    return FrameColumn(field.name, type_, kind, lambda: example_of(column))
 
 
 def _kinds(columns: Sequence[FrameColumn], existing: Sequence[TableColumn] | None) -> list[str | None]:
