@@ -3,6 +3,7 @@
 Block files import their decorators from here. Importing this package loads no data library.
 """
 
+from pipelines.calls import get_variable, trigger_pipeline
 from pipelines.decorators import (
     callback,
     condition,
@@ -14,6 +15,12 @@ from pipelines.decorators import (
     transformer,
 )
 from pipelines.errors import MillraceError, TerminalError
+from pipelines.global_variables import (
+    delete_global_variable,
+    get_global_variable,
+    get_global_variables,
+    set_global_variable,
+)
 
 __all__ = [
     "MillraceError",
@@ -23,7 +30,13 @@ __all__ = [
     "custom",
     "data_exporter",
     "data_loader",
+    "delete_global_variable",
+    "get_global_variable",
+    "get_global_variables",
+    "get_variable",
     "sensor",
+    "set_global_variable",
     "test",
     "transformer",
+    "trigger_pipeline",
 ]

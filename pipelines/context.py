@@ -16,6 +16,8 @@ from pipelines.crash import CrashPoints
 from pipelines.model import Block, Pipeline
 
 if TYPE_CHECKING:
+    from pipelines.calls import ServiceCalls
+    from pipelines.checkpoints import Checkpoints
     from pipelines.io.config import Profiles
 
 
@@ -70,6 +72,8 @@ class BlockContext:
     logger: logging.Logger
     effects: EffectCounter
     crash: CrashPoints = field(default_factory=CrashPoints)
+    service: ServiceCalls | None = None  # what the block may ask for; None where nobody could do it
+    checkpoints: Checkpoints | None = None  # to read what other runs stored
 
 
 # Set by whoever runs a block, in the thread that runs it; None outside of blocks.

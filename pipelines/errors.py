@@ -5,7 +5,8 @@ MillraceError
 │   ├── BlockCodeError    the block's code breaks a rule: no decorated function, wrong number of inputs, ...
 │   └── CheckpointError   a stored output is not there any more, or damaged
 ├── NotStorableError      an output that no checkpoint can hold; its block is volatile
-└── BlockSkipped          the block cannot run here, and that is no failure: it and what follows are left out
+├── BlockSkipped          the block cannot run here, and that is no failure: it and what follows are left out
+└── NotYet                what the block waits for is not there: it is parked, and looked at again later
 """
 
 from __future__ import annotations
@@ -32,4 +33,16 @@ class NotStorableError(MillraceError):
 
 
 class BlockSkipped(MillraceError):
-    """What a block needs is not on this machine. It ends as skipped with this reason, and so do its followers."""
+    """What a block needs is not on this machine. It ends as skipped for this reason, and what follows too."""
+
+
+class NotYet(MillraceError):
+    """What a block waits for is not there yet: it is parked with this reason and looked at again.
+
+    That is no failure and spends no try. While all that is left of a run is parked, it holds no worker.
+    """
+
+    def __init__(self, reason: str, *, seconds: float) -> None:
+        """`seconds`: when to look again at the latest."""
+        super().__init__(reason)
+        self.seconds = seconds
