@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipelines.io.duckdb import DuckDB
     from pipelines.io.files import Files
+    from pipelines.io.objects.gcs import GoogleCloudStorage
     from pipelines.io.postgres import Postgres
 
-__all__ = ["CONNECTORS", "DuckDB", "Files", "Postgres"]
+__all__ = ["CONNECTORS", "DuckDB", "Files", "GoogleCloudStorage", "Postgres"]
 
 # Every connector by its class name, with the module it lives in.
 CONNECTORS = {
     "DuckDB": "pipelines.io.duckdb",
     "Files": "pipelines.io.files",
+    "GoogleCloudStorage": "pipelines.io.objects.gcs",
     "Postgres": "pipelines.io.postgres",
 }
 

@@ -122,18 +122,18 @@ class Connector(ABC):
         """Read the keys this connector needs; ProfileError names one that is missing."""
 
     @abstractmethod
-    def load(self, query: str, **options: Any) -> Any:
+    def load(self, query: str, /, *where: Any, **options: Any) -> Any:
         """Return rows as a frame, with the types they have outside.
 
         `frame` says of which kind: "pandas" (the default), "arrow" or "polars".
         """
 
-    def stream(self, query: str, **options: Any) -> pa.RecordBatchReader:
+    def stream(self, query: str, /, *where: Any, **options: Any) -> pa.RecordBatchReader:
         """Return rows as Arrow batches, for one pass: for what is larger than memory."""
-        return to_reader(self.load(query, **options))
+        return to_reader(self.load(query, *where, **options))
 
     @abstractmethod
-    def export(self, df: Any, *target: Any, **options: Any) -> int:
+    def export(self, df: Any, /, *target: Any, **options: Any) -> int:
         """Write a frame and return how many rows were written."""
 
     @abstractmethod

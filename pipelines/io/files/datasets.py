@@ -151,13 +151,16 @@ def _partitioning(schema: pa.Schema, partition_cols: Sequence[str]) -> ds.Partit
 
 def read_dataset(folder: Path, options: Mapping[str, Any]) -> pd.DataFrame:
     """Return the rows of all files, with the partitions as columns of the type they had."""
+    return table_to_frame(dataset_of(folder).to_table(**options))
+
+
+def dataset_of(folder: Path) -> ds.Dataset:
+    """Return a folder's files as one dataset."""
     schema = stored_schema(folder)
     if schema is None:
-        return table_to_frame(ds.dataset(folder, format="parquet", partitioning="hive").to_table(**options))
-    source = ds.dataset(
-        folder, schema=schema, format="parquet", partitioning=_partitioning(schema, partition_cols_of(schema))
-    )
-    return table_to_frame(source.to_table(**options))
+        return ds.dataset(folder, format="parquet", partitioning="hive")
+    partitioning = _partitioning(schema, partition_cols_of(schema))
+    return ds.dataset(folder, schema=schema, format="parquet", partitioning=partitioning)
 
 
 def stored_schema(folder: Path) -> pa.Schema | None:

@@ -15,4 +15,6 @@ from tests.pipelines.io.harnesses import HARNESSES, Harness
 def harness(
     request: pytest.FixtureRequest, tmp_path: Path, postgres_server: PostgresServer, postgres_database: str
 ) -> Harness:
-    return HARNESSES[request.param](tmp_path, postgres_server, postgres_database)
+    kind = HARNESSES[request.param]
+    part = request.getfixturevalue(kind.fixture) if kind.fixture else None
+    return kind(tmp_path, postgres_server, postgres_database, part)

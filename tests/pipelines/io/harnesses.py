@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from pipelines.io import DuckDB, Files, Postgres
+from pipelines.io import DuckDB, Files, GoogleCloudStorage, Postgres
 from pipelines.io.base import Connector
 from tests.parts.postgres import PostgresServer
 from tests.pipelines.io.projects import postgres_keys, read_profiles, write_profiles
@@ -19,9 +19,11 @@ class Harness(ABC):
 
     connector: ClassVar[type[Connector]]
     required_key: ClassVar[str | None]  # of the profile
+    fixture: ClassVar[str | None] = None  # of the part it runs on, where that is not Postgres
 
-    def __init__(self, root: Path, server: PostgresServer, database: str) -> None:
+    def __init__(self, root: Path, server: PostgresServer, database: str, part: Any = None) -> None:
         self.root = root
+        self.part = part
         self.keys = self.profile_keys(server, database)
         write_profiles(root, default=self.keys)
 
@@ -91,8 +93,29 @@ class FilesHarness(Harness):
         return {"if_exists": "append", "partition_cols": []}
 
 
+class GoogleCloudStorageHarness(Harness):
+    connector = GoogleCloudStorage
+    required_key = None
+    fixture = "gcs"
+
+    def profile_keys(self, server: PostgresServer, database: str) -> dict[str, Any]:
+        self.bucket = self.part.make_bucket()
+        return {"GOOGLE_STORAGE_ENDPOINT": self.part.endpoint}
+
+    def target(self, name: str) -> tuple[Any, ...]:
+        return (self.bucket, f"lake/{name}.parquet")
+
+    def query(self, name: str) -> str:
+        return f"gs://{self.bucket}/lake/{name}.parquet"
+
+    @property
+    def append(self) -> dict[str, Any]:
+        return {"if_exists": "append", "partition_cols": []}
+
+
 HARNESSES: dict[str, type[Harness]] = {
     "DuckDB": DuckDBHarness,
     "Files": FilesHarness,
+    "GoogleCloudStorage": GoogleCloudStorageHarness,
     "Postgres": PostgresHarness,
 }
