@@ -139,7 +139,7 @@ class Worker:
             lease_seconds=self._runtime.settings.lease_seconds,
             projects=[project.name for project in self._runtime.projects.all()],
             pin=self._pin,
-            only=self._only,
+            only=[self._only] if self._only else None,
         )
 
     def _pin(self, run: Run) -> Pin | str:

@@ -139,12 +139,12 @@ def claim(
     lease_seconds: float,
     projects: Sequence[str],
     pin: PinRun,
-    only: str | None = None,
+    only: Sequence[str] | None = None,
 ) -> list[ClaimedRun]:
     """Take up to `slots` runs by priority and age; those that waited and are due stand in the queue again.
 
     `pin` is asked for runs that were never claimed before; a sentence in its place fails the run with it.
-    `only` restricts the claim to one run.
+    `only` restricts the claim to these runs.
     """
     lease = _Lease(engine_id, tx.now + timedelta(seconds=lease_seconds), tx.now)
     _queue_due(tx)
@@ -222,8 +222,10 @@ def _queue_due(tx: Transaction) -> None:
         limits.let_go(tx, due)
 
 
-def _candidates(tx: Transaction, projects: Sequence[str], *, only: str | None, most: int) -> Sequence[AnyRow]:
-    query = _QUEUED if only is None else _QUEUED.where(runs.c.id == only)
+def _candidates(
+    tx: Transaction, projects: Sequence[str], *, only: Sequence[str] | None, most: int
+) -> Sequence[AnyRow]:
+    query = _QUEUED if only is None else _QUEUED.where(runs.c.id.in_(sorted(only)))
     return tx.connection.execute(query, {"projects": list(projects), "most": most}).all()
 
 

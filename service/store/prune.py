@@ -12,6 +12,7 @@ from sqlalchemy import Delete, Select, bindparam, delete, exists, func, select, 
 
 from service.store.database import Transaction
 from service.store.tables import (
+    awaited_runs,
     backfill_slots,
     backfills,
     block_runs,
@@ -161,6 +162,7 @@ _DELETE_RUNS = (
     delete(run_logs).where(run_logs.c.run_id.in_(_IDS)),
     delete(block_runs).where(block_runs.c.run_id.in_(_IDS)),
     delete(run_limits).where(run_limits.c.run_id.in_(_IDS)),
+    delete(awaited_runs).where(awaited_runs.c.run_id.in_(_IDS)),
     delete(runs).where(runs.c.id.in_(_IDS)),
 )
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service.errors import IdempotencyConflict, NotFound, WrongState
@@ -17,7 +17,7 @@ from service.store.database import Transaction
 from service.store.reports import apply
 from service.store.run_rows import LIMIT_ROWS, RUN_COLUMNS, blocks_of, insert_runs, run_of
 from service.store.statements import AnyRow
-from service.store.tables import block_runs, runs
+from service.store.tables import awaited_runs, block_runs, runs
 from service.store.values import BlockState, NewRun, Run, RunState
 
 __all__ = [
@@ -56,6 +56,8 @@ _QUEUE_AGAIN = (
         announced=False,
     )
 )
+# What failed for them once is to be made anew.
+_AWAIT_NOTHING = delete(awaited_runs).where(awaited_runs.c.run_id == bindparam("run_id"))
 _RESET_BLOCKS = (
     update(block_runs)
     .where(block_runs.c.run_id == bindparam("the_run"), block_runs.c.state != BlockState.SUCCEEDED)
@@ -81,6 +83,7 @@ class RunFilters:
     pipeline: str | None = None
     trigger: str | None = None
     event_id: str | None = None
+    parent_run_id: str | None = None
     states: tuple[RunState, ...] = ()
     since: datetime | None = None  # created at or after
     until: datetime | None = None  # created before
@@ -124,6 +127,7 @@ def listing(
         runs.c.pipeline: wanted.pipeline,
         runs.c.trigger: wanted.trigger,
         runs.c.event_id: wanted.event_id,
+        runs.c.parent_run_id: wanted.parent_run_id,
     }
     for column, value in equal.items():
         if value is not None:
@@ -175,6 +179,7 @@ def retry(tx: Transaction, run_id: str) -> Run:
         raise WrongState("run", run_id, state, "retry")
     tx.connection.execute(_QUEUE_AGAIN, {"run_id": run_id})
     tx.connection.execute(_RESET_BLOCKS, {"the_run": run_id})
+    tx.connection.execute(_AWAIT_NOTHING, {"run_id": run_id})
     if row.limits:
         LIMIT_ROWS(
             tx.connection,

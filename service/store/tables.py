@@ -27,12 +27,7 @@ def _partial(name: str, *columns: object, where: str) -> Index:
 
 
 # Facts about this store: the schema's version, the secret that digests event keys.
-meta = Table(
-    "meta",
-    metadata,
-    Column("name", Key, primary_key=True),
-    Column("value", Text, nullable=False),
-)
+meta = Table("meta", metadata, Column("name", Key, primary_key=True), Column("value", Text, nullable=False))
 
 # The judge of duplicates. A row outlives its event: payloads expire, keys do not.
 event_keys = Table(
@@ -177,6 +172,16 @@ runs = Table(
         where="finished_at IS NOT NULL AND checkpoints_deleted = false",
     ),
     Index("runs_by_idempotency", "idempotency", unique=True),
+    _partial("runs_by_parent", "parent_run_id", "id", where="parent_run_id IS NOT NULL"),
+)
+
+# Which run a call of a block waits for, to have a global data product.
+awaited_runs = Table(
+    "awaited_runs",
+    metadata,
+    *(Column(name, Key, nullable=False) for name in ("run_id", "call", "product", "awaited")),
+    PrimaryKeyConstraint("run_id", "call"),
+    sqlite_with_rowid=False,
 )
 
 block_runs = Table(
@@ -200,6 +205,7 @@ block_runs = Table(
     Column("item", Integer),  # of a dynamic child: its number among them
     Column("reason", Prose),  # why it waits, or was skipped
     Column("first_started_at", Moment),  # over all tries and looks
+    Column("killed", Boolean),  # it failed by being ended from outside; its callbacks have not heard of it
     PrimaryKeyConstraint("run_id", "name"),
     sqlite_with_rowid=False,
 )

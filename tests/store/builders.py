@@ -83,7 +83,7 @@ def claim(
     engine_id: str = "engine-1",
     lease_seconds: float = 60,
     pin: Pin | str = PIN,
-    only: str | None = None,
+    only: list[str] | None = None,
 ) -> list[ClaimedRun]:
     return database.write(
         Commit.CLAIM,
@@ -102,7 +102,7 @@ def claim(
 def claimed(database: Database, *, lease_seconds: float = 60) -> ClaimedRun:
     """Enqueue a run and claim it."""
     run = enqueue(database)
-    (one,) = claim(database, lease_seconds=lease_seconds, only=run.id)
+    (one,) = claim(database, lease_seconds=lease_seconds, only=[run.id])
     return one
 
 

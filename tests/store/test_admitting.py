@@ -43,7 +43,7 @@ def event(key: str, *, limits: Sequence[Limit] = (), throttles: Sequence[Throttl
 
 
 def finish(database: Database, run_id: str) -> None:
-    (one,) = claim(database, only=run_id)
+    (one,) = claim(database, only=[run_id])
     ended = RunEnded(run_id, one.run.claim, RunState.SUCCEEDED, NOON)
     database.write(Commit.REPORT, lambda tx: runs.apply(tx, [ended]))
 
