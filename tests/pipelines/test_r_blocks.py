@@ -119,7 +119,7 @@ def test_loader_and_exporter_see_variables_packages_and_the_project(bench: Bench
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("helper <- function() {\n  stop('no rates')\n}\nload_data <- function() {\n  helper()\n}", ":2: no rates"),
+        ("help <- function() {\n  stop('no')\n}\nload_data <- function() {\n  help()\n}", ":2: no"),
         ("load_data <- function() {\n  undefined_thing + 1\n}", ":2: object 'undefined_thing' not found"),
         ("x <- 1\nx <- c(1,\n", "unexpected end of input"),
         ("library(nosuchpackage)\n", ":1: there is no package called"),
