@@ -29,6 +29,9 @@ from pipelines import plain
 from pipelines.crash import CrashPoints
 from pipelines.errors import CheckpointError, NotStorableError
 from pipelines.frames import read_frame, write_frame
+from pipelines.io.polars_frames import is_polars, read_polars, write_polars
+from pipelines.spooling import SUFFIX, Spools
+from pipelines.streams import Stream
 
 FORMAT = 1
 INLINE_CHARACTERS = 4096  # plain values up to this size go into the manifest itself
@@ -45,6 +48,15 @@ class Checkpoints:
     def __init__(self, root: Path, crash: CrashPoints | None = None) -> None:
         self._root = root
         self._crash = crash or CrashPoints()
+
+    @property
+    def root(self) -> Path:
+        """The folder that the outputs of all runs lie in."""
+        return self._root
+
+    def spools(self, run_id: str, block: str, attempt: int) -> Spools:
+        """Return where an attempt of a block puts outputs that are larger than memory."""
+        return Spools(self._root / quote(run_id, safe=""), quote(block, safe=""), attempt, self._crash)
 
     def save(
         self, run_id: str, block: str, attempt: int, outputs: Sequence[Any], *, allow_pickle: bool = False
@@ -99,6 +111,8 @@ class Checkpoints:
         if not self._is_complete(part):
             raise CheckpointError(f"the checkpoint file {part['file']} is missing or cut short")
         path = self._root / part["file"]
+        if part["kind"] == "stream":
+            return Stream(path, part["tail"])
         if part["kind"] in _ARROW_LOADERS:
             with pa.memory_map(str(path)) as source:
                 return _ARROW_LOADERS[part["kind"]](source, part)
@@ -162,6 +176,14 @@ class _Writer:
         if type(value) is pa.Table:
             cells = value.num_rows * value.num_columns
             return self._store_arrow("table", cells, lambda sink: _write_table(value, sink))
+        if type(value) is pa.RecordBatch:
+            cells = value.num_rows * value.num_columns
+            table = pa.Table.from_batches([value])
+            return self._store_arrow("batch", cells, lambda sink: _write_table(table, sink))
+        if is_polars(value):
+            return self._store_as("polars", ".arrow", lambda path: write_polars(value, path))
+        if type(value) is Stream:
+            return self._store_stream(value)
         if type(value) is np.ndarray and not value.dtype.hasobject:
             return self._store_as("array", ".npy", lambda path: _write_array(value, path))
         return plain.no_parts(value)
@@ -176,6 +198,15 @@ class _Writer:
                 self._parts.append({"kind": kind, "inline": inline, **facts})
                 return len(self._parts) - 1
         return self._store_as(kind, ".arrow", lambda path: _write_arrow(write, path), **facts)
+
+    def _store_stream(self, stream: Stream) -> int:
+        """Name the file of a stream, which is durable already; of another run, it is put into this one's."""
+        if stream.path.parent != self._folder:
+            return self._store_as("stream", SUFFIX, lambda path: _linked(stream.path, path), tail=stream.tail)
+        file = stream.path.relative_to(self._root).as_posix()
+        size = stream.path.stat().st_size
+        self._parts.append({"kind": "stream", "file": file, "bytes": size, "tail": stream.tail})
+        return len(self._parts) - 1
 
     def _store_as(self, kind: str, suffix: str, write: Callable[[Path], Any], **facts: Any) -> int:
         self._make_folder()
@@ -228,6 +259,13 @@ def _write_arrow(write: Callable[[Any], None], path: Path) -> None:
         write(sink)
 
 
+def _linked(source: Path, path: Path) -> None:
+    try:
+        os.link(source, path)
+    except OSError:  # it lies on another disk
+        shutil.copyfile(source, path)
+
+
 def _write_table(table: pa.Table, sink: Any) -> None:
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
@@ -260,12 +298,21 @@ def _load_table(source: Any, part: Mapping[str, Any]) -> pa.Table:
         return reader.read_all()
 
 
+def _load_batch(source: Any, part: Mapping[str, Any]) -> pa.RecordBatch:
+    with pa.ipc.open_file(source) as reader:
+        if not reader.num_record_batches:  # it had no rows
+            return pa.RecordBatch.from_pylist([], schema=reader.schema)
+        return reader.get_batch(0)
+
+
 _ARROW_LOADERS: Mapping[str, Callable[[Any, Mapping[str, Any]], Any]] = {
     "frame": lambda source, part: read_frame(source),
     "series": _load_series,
     "table": _load_table,
+    "batch": _load_batch,
 }
 _LOADERS: Mapping[str, Callable[[Path], Any]] = {
+    "polars": read_polars,
     "array": lambda path: np.load(path, allow_pickle=False),
     "json": lambda path: json.loads(path.read_text()),
     "pickle": lambda path: cloudpickle.loads(path.read_bytes()),

@@ -254,6 +254,10 @@ def _candidates(
     for path in given:
         if isinstance(path, str) and path:
             yield from _places(path, item.section)
+            if item.type == BlockType.DBT:
+                yield from _places(f"dbt/{path}", item.section)
+    if item.type == BlockType.DBT:
+        yield f"dbt/{PurePosixPath(_default_path(item.name, item.type, item.language)).relative_to('dbts')}"
     yield _default_path(item.name, item.type, item.language)
 
 
