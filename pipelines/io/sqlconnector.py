@@ -63,12 +63,16 @@ class SqlConnector(Connector):
         Of several statements the last one gives the rows. Whole numbers and booleans that lack values
         come as nullable types, decimals as Decimal, JSON and lists as Python values.
         """
-        values = {name: value for name, value in binds.items() if name not in _MAGE_LOAD_KEYWORDS}
         with self.transaction() as session:
-            return self.read(session, query, limit=limit, **values)
+            return self.read(session, query, limit=limit, **bound_values(binds))
 
     def relation(self, schema: str | None, table: str | None) -> Relation:
         """Return the table of that name, in the profile's schema when none is given."""
         if not table:
             raise ExportRefused("export() needs table_name: the table to write to")
         return Relation(schema or self.schema, table)
+
+
+def bound_values(keywords: dict[str, Any]) -> dict[str, Any]:
+    """Return the keywords of a load that are values of the query, without those that only Mage has."""
+    return {name: value for name, value in keywords.items() if name not in _MAGE_LOAD_KEYWORDS}

@@ -21,26 +21,26 @@ _EPOCH_US = pa.timestamp("us")
 _EPOCH_US_UTC = pa.timestamp("us", "UTC")
 _MOST_DIGITS = 38  # of a decimal that pgpq knows
 
-Test = Callable[[pa.DataType], bool]
+Test = Callable[[pa.DataType], Any]
 
 
-def _is_number(kind: pa.DataType) -> bool:
+def _is_number(kind: pa.DataType) -> Any:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
-def _is_short_float(kind: pa.DataType) -> bool:
+def _is_short_float(kind: pa.DataType) -> Any:
     return pa.types.is_float16(kind) or pa.types.is_float32(kind)
 
 
-def _is_float(kind: pa.DataType) -> bool:
+def _is_float(kind: pa.DataType) -> Any:
     return pa.types.is_floating(kind) or pa.types.is_integer(kind)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def _is_text(kind: pa.DataType) -> Any:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
+def _is_bytes(kind: pa.DataType) -> Any:
     return (
         pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
@@ -49,11 +49,11 @@ def _is_bytes(kind: pa.DataType) -> bool:
     )
 
 
-def _is_json(kind: pa.DataType) -> bool:
+def _is_json(kind: pa.DataType) -> Any:
     return kind == pa.json_() or _is_text(kind) or pa.types.is_nested(kind)
 
 
-def _is_moment(kind: pa.DataType) -> bool:
+def _is_moment(kind: pa.DataType) -> Any:
     return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psycopg2
 from psycopg2 import extensions
@@ -25,7 +25,7 @@ DELAYS = (0.2, 0.5, 1.0, 2.0)
 _PASSING = ("starting up", "shutting down", "recovery mode", "too many clients", "connection slots")
 
 # The one form of times and intervals that our reader knows, and of texts that our literals have.
-_SESSION = (
+SESSION = (
     "SET TIME ZONE 'UTC'; SET datestyle = 'ISO'; SET intervalstyle = 'iso_8601'; "
     "SET standard_conforming_strings = on"
 )
@@ -67,6 +67,20 @@ class PostgresSettings:
     def address(self) -> str:
         return f"{self.host}:{self.port}"
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What libpq is told; the password is among it."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "dbname": self.dbname,
+            "user": self.user,
+            "password": self.password,
+            "connect_timeout": self.connect_timeout,
+            "application_name": "millrace",
+            "client_encoding": "UTF8",
+        }
+
 
 def connect(settings: PostgresSettings, delays: tuple[float, ...] = DELAYS) -> Connection:
     """Return an open connection; a server that does not answer is tried again after each delay."""
@@ -82,26 +96,18 @@ def connect(settings: PostgresSettings, delays: tuple[float, ...] = DELAYS) -> C
 
 def _open(settings: PostgresSettings) -> Connection:
     try:
-        connection = psycopg2.connect(
-            host=settings.host,
-            port=settings.port,
-            dbname=settings.dbname,
-            user=settings.user,
-            password=settings.password,
-            connect_timeout=settings.connect_timeout,
-            application_name="millrace",
-            client_encoding="UTF8",
-        )
+        connection: Connection = psycopg2.connect(**settings.arguments)
     except psycopg2.OperationalError as error:
         # Not chained: the driver's own error may repeat what it was given.
-        raise _failure(settings, str(error)) from None
+        raise failure(settings, str(error)) from None
     connection.autocommit = True
     with connection.cursor() as cursor:
-        cursor.execute(_SESSION)
+        cursor.execute(SESSION)
     return connection
 
 
-def _failure(settings: PostgresSettings, reason: str) -> ConnectionFailed:
+def failure(settings: PostgresSettings, reason: str) -> ConnectionFailed:
+    """Say why there is no connection, without the password."""
     reason = " ".join(reason.split())
     if settings.password:
         reason = reason.replace(settings.password, "***")

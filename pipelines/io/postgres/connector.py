@@ -5,24 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pandas as pd
 import psycopg2
+import pyarrow as pa
 
 from pipelines.io.base import Policy, refuse_unknown
 from pipelines.io.effects import EFFECTS_COLUMNS, EFFECTS_TABLE, Effect, transaction, write_once
 from pipelines.io.errors import ConnectionFailed, ExportRefused, QueryFailed
-from pipelines.io.frames import is_streamed, to_arrow, to_reader
+from pipelines.io.frames import FrameKind, give, is_streamed, to_arrow, to_reader
 from pipelines.io.postgres import tables
+from pipelines.io.postgres.adbc import read_table, stream_query
 from pipelines.io.postgres.connecting import Connection, Cursor, PostgresSettings, connect
-from pipelines.io.postgres.reading import read_query
+from pipelines.io.postgres.fields import Field, frame_of, renamed
+from pipelines.io.postgres.reading import copy_out, describe, expected_bytes, fetch
 from pipelines.io.postgres.writing import Order, stage_frame, write_frame, write_query
-from pipelines.io.sqlconnector import SqlConnector
-from pipelines.io.sqltext import Relation, bind, first_word, statements
+from pipelines.io.sqlconnector import SqlConnector, bound_values
+from pipelines.io.sqltext import Relation, bind, first_word, only_reads, statements
 
 if TYPE_CHECKING:
     from pipelines.io.config import Profile
+
+# From here on ADBC is faster, although it opens a connection: in bytes, as the planner expects them.
+_LARGE = 4 << 20
 
 # How COPY says where it stopped: `COPY trips, line 3, column fare: "abc"`.
 _COPY_PLACE = re.compile(
@@ -43,6 +50,7 @@ class Postgres(SqlConnector):
         self._settings = settings
         self._connection: Connection | None = None
         self._keeps = False
+        self._changed = False  # the kept connection may see what another does not
 
     @classmethod
     def _from_settings(cls, profile: Profile) -> Self:
@@ -52,7 +60,44 @@ class Postgres(SqlConnector):
     def schema(self) -> str:
         return self._settings.schema
 
-    def read(self, session: Cursor, query: str, *, limit: int | None = None, **binds: Any) -> pd.DataFrame:
+    def load(self, query: str, limit: int | None = None, frame: FrameKind = "pandas", **binds: Any) -> Any:
+        """Return the rows of a query; `:name` in it takes the value of that keyword.
+
+        Of several statements the last one gives the rows. Whole numbers and booleans that lack values
+        come as nullable types, decimals as Decimal, JSON and lists as Python values. What the server
+        expects to be large comes by ADBC.
+        """
+        with self.transaction(changes=False) as session:
+            asked = self._asked(session, query, limit, bound_values(binds))
+            if not (self._may_go_apart(asked) and expected_bytes(session, asked.statement) > _LARGE):
+                return self._given(session, asked, frame)
+        return frame_of(asked.known, read_table(self._settings, asked.statement, asked.known), frame)
+
+    def stream(self, query: str, limit: int | None = None, **binds: Any) -> pa.RecordBatchReader:
+        """Return the rows of a query as Arrow batches, in bounded memory, for one pass.
+
+        A numeric without declared digits comes as text, arrays as JSON. Only one query that reads is
+        streamed: several statements, and what follows `execute` in the same `with`, are loaded first.
+        """
+        with self.transaction(changes=False) as session:
+            asked = self._asked(session, query, limit, bound_values(binds))
+            if not self._may_go_apart(asked):
+                return to_reader(self._given(session, asked, "arrow"))
+        return stream_query(self._settings, asked.statement, asked.known)
+
+    def read(
+        self,
+        session: Cursor,
+        query: str,
+        *,
+        limit: int | None = None,
+        frame: FrameKind = "pandas",
+        **binds: Any,
+    ) -> Any:
+        return self._given(session, self._asked(session, query, limit, binds), frame)
+
+    def _asked(self, session: Cursor, query: str, limit: int | None, binds: dict[str, Any]) -> _Asked:
+        """Run all statements but the last, and find the columns of that one."""
         *before, last = statements(self._bound(session, query, binds)) or [""]
         if not last:
             raise QueryFailed("the query is empty")
@@ -60,7 +105,23 @@ class Postgres(SqlConnector):
             session.execute(statement)
         if limit is not None and first_word(last) in ("SELECT", "WITH", "TABLE", "VALUES"):
             last = f"SELECT * FROM ({last}\n) AS limited LIMIT {int(limit)}"
-        return read_query(session, last)
+        only_reads_it = not before and only_reads(last)
+        self._changed = self._changed or not only_reads_it
+        return _Asked(last, describe(session, last), only_reads_it)
+
+    def _may_go_apart(self, asked: _Asked) -> bool:
+        """Tell whether another connection would see the same: no settings, no temporary tables of ours."""
+        return bool(asked.only_reads and asked.fields and not (self._keeps and self._changed))
+
+    @staticmethod
+    def _given(session: Cursor, asked: _Asked, frame: FrameKind) -> Any:
+        if asked.fields is None:
+            fields, table, objects = fetch(session, asked.statement)
+            loaded = renamed(fields, give(table, "pandas", objects).infer_objects())
+            return loaded if frame == "pandas" else give(to_arrow(loaded), frame)
+        if not asked.fields:
+            return pd.DataFrame()
+        return frame_of(asked.fields, copy_out(session, asked.statement, asked.fields), frame)
 
     def export(
         self,
@@ -103,7 +164,7 @@ class Postgres(SqlConnector):
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
-        self._keeps = False
+        self._keeps = self._changed = False
         if connection is not None:
             connection.close()
 
@@ -120,7 +181,9 @@ class Postgres(SqlConnector):
             return write_once(ledger, effect, lambda: write(cursor))
 
     @contextmanager
-    def transaction(self) -> Iterator[Cursor]:
+    def transaction(self, *, changes: bool = True) -> Iterator[Cursor]:
+        """Give a session; `changes` says that it may leave settings or temporary tables behind."""
+        self._changed = self._changed or changes
         with (
             self._open() as connection,
             connection.cursor() as cursor,
@@ -154,6 +217,19 @@ class Postgres(SqlConnector):
         if not binds:
             return query
         return cursor.mogrify(bind(query, binds, "%({})s", percent="%%"), binds).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The statement that gives the rows, and its columns; None where only running it tells them."""
+
+    statement: str
+    fields: list[Field] | None
+    only_reads: bool
+
+    @property
+    def known(self) -> list[Field]:
+        return self.fields or []
 
 
 class _Ledger:

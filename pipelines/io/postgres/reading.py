@@ -1,50 +1,19 @@
-"""Rows of a query as a frame, by COPY where the statement allows it, with the types of its columns."""
+"""Rows of a query, by COPY where the statement allows it, with the types of its columns."""
 
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
-from uuid import UUID
+from collections.abc import Sequence
 
-import pandas as pd
 import psycopg2
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 from psycopg2 import errorcodes
 
 from pipelines.io.errors import QueryFailed
-from pipelines.io.frames import to_pandas
 from pipelines.io.postgres.connecting import Cursor
+from pipelines.io.postgres.fields import ARROW, OBJECTS, Field
 from pipelines.io.sqltext import quoted
-
-# By object id of the type, which is the same in every Postgres.
-_ARROW = {
-    16: pa.bool_(),
-    20: pa.int64(),
-    21: pa.int16(),
-    23: pa.int32(),
-    26: pa.int64(),
-    700: pa.float32(),
-    701: pa.float64(),
-    1082: pa.date32(),
-    1083: pa.time64("us"),
-    1114: pa.timestamp("us"),
-    1184: pa.timestamp("us", "UTC"),
-}
-_INTERVAL = 1186
-
-# Types whose values Arrow does not hold as such: how to make each from its text.
-_OBJECTS: dict[int, Callable[[str], Any]] = {
-    17: lambda text: bytes.fromhex(text[2:]),
-    114: json.loads,
-    1700: Decimal,
-    2950: UUID,
-    3802: json.loads,
-}
 
 # What the server answers to DECLARE for statements that cannot be a cursor, and so not be copied either.
 _NO_CURSOR = frozenset(
@@ -52,30 +21,16 @@ _NO_CURSOR = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
-    name: str
-    oid: int
-    is_array: bool = False
-
-
-def read_query(cursor: Cursor, query: str) -> pd.DataFrame:
-    """Run one statement and return its rows; QueryFailed when it returns none."""
-    fields = _describe(cursor, query)
-    if fields is None:
-        return _fetch(cursor, query)
-    if not fields:
-        return pd.DataFrame()
-    return _frame(fields, _copied(cursor, query, fields))
-
-
-def _describe(cursor: Cursor, query: str) -> list[_Field] | None:
+def describe(cursor: Cursor, query: str) -> list[Field] | None:
     """Return the columns of a query without running it, or None when it must be run to be known."""
     cursor.execute("SAVEPOINT millrace_describe")
     try:
         cursor.execute(f"DECLARE millrace_describe NO SCROLL CURSOR FOR {query}")
         cursor.execute("FETCH 0 FROM millrace_describe")
-        fields = [_Field(column.name, column.type_code) for column in cursor.description or ()]
+        fields = [
+            Field(column.name, column.type_code, column.precision, column.scale)
+            for column in cursor.description or ()
+        ]
         cursor.execute("CLOSE millrace_describe")
     except psycopg2.Error as error:
         if error.pgcode not in _NO_CURSOR:
@@ -85,22 +40,29 @@ def _describe(cursor: Cursor, query: str) -> list[_Field] | None:
     return _with_arrays(cursor, fields)
 
 
-def _with_arrays(cursor: Cursor, fields: list[_Field]) -> list[_Field]:
-    unknown = [field.oid for field in fields if field.oid not in _ARROW and field.oid not in _OBJECTS]
+def _with_arrays(cursor: Cursor, fields: list[Field]) -> list[Field]:
+    unknown = [field.oid for field in fields if field.oid not in ARROW and field.oid not in OBJECTS]
     if not unknown:
         return fields
     cursor.execute("SELECT oid FROM pg_type WHERE oid = ANY(%s::oid[]) AND typcategory = 'A'", (unknown,))
     arrays = {row[0] for row in cursor.fetchall()}
-    return [_Field(field.name, field.oid, field.oid in arrays) for field in fields]
+    return [Field(field.name, field.oid, is_array=True) if field.oid in arrays else field for field in fields]
 
 
-def _copied(cursor: Cursor, query: str, fields: Sequence[_Field]) -> pa.Table:
+def expected_bytes(cursor: Cursor, query: str) -> int:
+    """Return how large the server's planner expects the result to be."""
+    cursor.execute(f"EXPLAIN (FORMAT JSON) {query}")
+    row = cursor.fetchone()
+    plan = row[0][0]["Plan"] if row else {}
+    return int(plan.get("Plan Rows", 0)) * int(plan.get("Plan Width", 0))
+
+
+def copy_out(cursor: Cursor, query: str, fields: Sequence[Field]) -> pa.Table:
+    """Return the rows of a described query; columns have their positions as names, objects come as text."""
     target = io.BytesIO()
     cursor.copy_expert(f"COPY ({_flattened(query, fields)}\n) TO STDOUT (FORMAT csv)", target)
     numbers = [str(place) for place in range(len(fields))]
-    types = {
-        number: _ARROW.get(field.oid, pa.string()) for number, field in zip(numbers, fields, strict=True)
-    }
+    types = {number: ARROW.get(field.oid, pa.string()) for number, field in zip(numbers, fields, strict=True)}
     if not target.tell():
         return pa.schema(types.items()).empty_table()
     try:
@@ -128,60 +90,37 @@ def _copied(cursor: Cursor, query: str, fields: Sequence[_Field]) -> pa.Table:
         ) from error
 
 
-def _flattened(query: str, fields: Sequence[_Field]) -> str:
+def _flattened(query: str, fields: Sequence[Field]) -> str:
     """Let arrays come as JSON, which says where one value ends and the next begins."""
     if not any(field.is_array for field in fields):
         return query
-    names = [f"c{place}" for place in range(len(fields))]
-    columns = ", ".join(
-        f"to_jsonb({quoted(name)})" if field.is_array else quoted(name)
-        for name, field in zip(names, fields, strict=True)
-    )
-    return f"SELECT {columns} FROM ({query}\n) AS q ({', '.join(quoted(name) for name in names)})"
+    return selected(query, ["to_jsonb({0})" if field.is_array else "{0}" for field in fields])
 
 
-def _frame(fields: Sequence[_Field], table: pa.Table) -> pd.DataFrame:
-    objects = {
-        place: _made(table.column(place), json.loads if field.is_array else _OBJECTS[field.oid])
-        for place, field in enumerate(fields)
-        if field.is_array or field.oid in _OBJECTS
-    }
-    frame = to_pandas(table, objects)
-    for place, field in enumerate(fields):
-        if field.oid == _INTERVAL:
-            frame[str(place)] = _durations(frame[str(place)])
-    frame.columns = pd.Index([field.name for field in fields])
-    return frame
+def selected(query: str, forms: Sequence[str]) -> str:
+    """Select each column of a query in a form of its own; `{0}` stands for the column."""
+    names = [quoted(f"c{place}") for place in range(len(forms))]
+    columns = ", ".join(form.format(name) for form, name in zip(forms, names, strict=True))
+    return f"SELECT {columns} FROM ({query}\n) AS q ({', '.join(names)})"
 
 
-def _made(column: pa.ChunkedArray, make: Callable[[str], Any]) -> list[Any]:
-    return [None if text is None else make(text) for text in column.to_pylist()]
+def fetch(cursor: Cursor, query: str) -> tuple[list[Field], pa.Table, dict[int, list[object]]]:
+    """Run what cannot be copied (SHOW, EXPLAIN, INSERT ... RETURNING) and take its few rows one by one.
 
-
-def _durations(texts: pd.Series) -> pd.Series:
-    """Turn ISO 8601 texts into time deltas; months and years have no fixed length, so they stay text."""
-    has_months = texts.str.contains("^P[^T]*[YM]", na=False)
-    return texts if has_months.any() else pd.to_timedelta(texts)
-
-
-def _fetch(cursor: Cursor, query: str) -> pd.DataFrame:
-    """Run what cannot be copied (SHOW, EXPLAIN, INSERT ... RETURNING) and take its few rows one by one."""
+    Returns columns, rows, and by position the values that the driver has made Python objects of.
+    """
     cursor.execute(query)
     if cursor.description is None:
         raise QueryFailed("the statement returns no rows; use execute() for it")
+    fields = [Field(column.name, column.type_code) for column in cursor.description]
     rows = cursor.fetchall()
     columns = [
-        pa.array([row[place] for row in rows], _ARROW.get(column.type_code))
-        if column.type_code in _ARROW
+        pa.array([row[place] for row in rows], ARROW[field.oid])
+        if field.oid in ARROW
         else pa.nulls(len(rows))
-        for place, column in enumerate(cursor.description)
+        for place, field in enumerate(fields)
     ]
     objects = {
-        place: [row[place] for row in rows]
-        for place, column in enumerate(cursor.description)
-        if column.type_code not in _ARROW
+        place: [row[place] for row in rows] for place, field in enumerate(fields) if field.oid not in ARROW
     }
-    frame = to_pandas(pa.table(columns, names=[str(place) for place in range(len(columns))]), objects)
-    frame = frame.infer_objects()
-    frame.columns = pd.Index([column.name for column in cursor.description])
-    return frame
+    return fields, pa.table(columns, names=[str(place) for place in range(len(columns))]), objects
