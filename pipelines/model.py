@@ -80,6 +80,31 @@ class RetryPolicy:
         return timedelta(seconds=seconds)
 
 
+class CheckKind(StrEnum):
+    """What a data check looks at."""
+
+    NOT_NULL = "not_null"
+    UNIQUE = "unique"
+    RANGE = "range"
+    SET = "set"
+    ROW_COUNT = "row_count"
+    FRESHNESS = "freshness"
+    SCHEMA = "schema"
+
+
+@dataclass(frozen=True, slots=True)
+class DataCheck:
+    """One thing that must hold of the tables that a block returns."""
+
+    kind: CheckKind
+    columns: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    is_warning: bool = False  # it is logged, and fails nothing
+
+    def __str__(self) -> str:
+        return f"{self.kind}({', '.join(self.columns)})" if self.columns else self.kind.value
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """One node of a pipeline: one file of code."""
@@ -94,6 +119,8 @@ class Block:
     timeout_seconds: float | None = None
     memory_mb: int | None = None
     checkpoint: bool = True  # False: the output is volatile, a resume runs the block again
+    checks: tuple[DataCheck, ...] = ()  # what must hold of its tables before they are handed on
+    trigger_rule: str = "all_success"  # what of its upstream blocks lets it start
     line: int = 1  # where the pipeline's YAML declares it
 
     @property
@@ -110,6 +137,9 @@ class Block:
     def reduces_output(self) -> bool:
         """Say whether what follows its children runs once, on the list of all that they returned."""
         return bool(self.configuration.get("reduce_output"))
+
+
+TRIGGER_RULES = ("all_success", "all_done", "one_success", "none_failed")
 
 
 class InputType(StrEnum):
@@ -211,6 +241,7 @@ class Pipeline:
     timeout_seconds: float | None = None
     run_limit: int | None = None  # how many runs at once; None is no limit
     block_limit: int | None = None  # how many blocks of one run at once
+    child_limit: int = 10_000  # how many children a block may have that runs once for each item
     allow_blocks_to_fail: bool = (
         False  # a run succeeds although blocks failed, and what needs them is left out
     )

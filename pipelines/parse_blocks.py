@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from pipelines.model import ADD_ONS, Block, BlockType, RetryPolicy
+from pipelines.parse_checks import read_checks
 from pipelines.parse_fields import Section, closest, listed, words
 from pipelines.parse_sql import check_sql_configuration
 
@@ -33,7 +34,7 @@ _KNOWN_KEYS = words(
     uuid name type language color configuration upstream_blocks downstream_blocks executor_type
     executor_config retry_config timeout status has_callback all_upstream_blocks_executed groups
     replicated_block content callback_blocks conditional_blocks catalog description tags memory
-    checkpoint interactions outputs pipelines
+    checkpoint checks interactions outputs pipelines
     """
 )
 _RETRY_KEYS = frozenset(("retries", "delay", "max_delay", "exponential_backoff", "jitter"))
@@ -147,6 +148,7 @@ def _block(
     policy = read_retry(section, retry)
     timeout, memory = section.seconds("timeout"), section.megabytes("memory")
     checkpoint = section.boolean("checkpoint", default=True)
+    checks = read_checks(section)
     block_type = _type(section, item.type)
     if block_type is None or not _can_run(section, block_type, item.language):
         return None
@@ -164,6 +166,7 @@ def _block(
         timeout_seconds=timeout,
         memory_mb=memory,
         checkpoint=checkpoint,
+        checks=checks,
         line=section.line(),
     )
 
