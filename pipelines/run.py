@@ -10,21 +10,24 @@ import contextvars
 import dataclasses
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from pipelines.blocklogs import DEFAULT_CAPS, BlockLog, LogCaps, RunLogs
+from pipelines.attempts import Attempts
+from pipelines.blocklogs import DEFAULT_CAPS, LogCaps, RunLogs
 from pipelines.blockruns import BlockRunner
 from pipelines.blocks.chained_assignment import refused_chained_assignment
-from pipelines.blocks.python import input_of
-from pipelines.blocks.tracebacks import describe, user_traceback
 from pipelines.checkpoints import Checkpoints
 from pipelines.crash import CrashPoints
-from pipelines.errors import BlockCodeError, BlockSkipped, TerminalError
+from pipelines.dynamic import adopt, conclusion, make_children, members
+from pipelines.errors import MillraceError
 from pipelines.finishing import Ending, Finisher
-from pipelines.handover import own_copies
+from pipelines.inputs import Inputs
 from pipelines.io.config import Profiles
+from pipelines.mage.importing import mage_names
+from pipelines.mage.places import Places
+from pipelines.model import BlockType
 from pipelines.nodes import Node, State, plan
 from pipelines.runspec import BlockProgress, BlockReport, RunListener, RunResult, RunSpec
 
@@ -33,6 +36,7 @@ __all__ = ["BlockProgress", "BlockReport", "RunListener", "RunResult", "RunSpec"
 Clock = Callable[[], datetime]
 
 MAX_BRANCHES = 16  # blocks of one run that run at once
+SUSPECT_DEATHS = 2  # how often a process dies under a block before it is tried with nothing beside it
 
 
 def execute(
@@ -57,12 +61,17 @@ def execute(
         listener.log(block, attempt, level, text, clock())
 
     logs = RunLogs(log, log_caps)
-    blocks = BlockRunner(spec, profiles, crash)
+    blocks = BlockRunner(spec, profiles, checkpoints, crash)
     try:
-        with logs.capturing(), refused_chained_assignment():
-            return _Walk(spec, listener, checkpoints, blocks, logs, clock, drain).run()
+        with logs.capturing(), refused_chained_assignment(), mage_names(_places(spec, checkpoints)):
+            attempts = Attempts(spec, blocks, logs, listener, clock)
+            return _Walk(spec, listener, checkpoints, attempts, clock, drain).run()
     finally:
         blocks.forget_modules()
+
+
+def _places(spec: RunSpec, checkpoints: Checkpoints) -> Places:
+    return Places(spec.root, frozenset({spec.facts.project}), checkpoints.root.parent / "mage_data")
 
 
 class _Walk:
@@ -73,23 +82,27 @@ class _Walk:
         spec: RunSpec,
         listener: RunListener,
         checkpoints: Checkpoints,
-        blocks: BlockRunner,
-        logs: RunLogs,
+        attempts: Attempts,
         clock: Clock,
         drain: threading.Event,
     ) -> None:
-        self._root = spec.root
+        self._spec = spec
         self._listener = listener
         self._checkpoints = checkpoints
-        self._blocks = blocks
-        self._logs = logs
+        self._attempts = attempts
         self._clock = clock
         self._drain = drain
+        self._branches = min(MAX_BRANCHES, spec.pipeline.block_limit or MAX_BRANCHES)
         self._nodes = plan(spec, checkpoints)
         self._finisher = Finisher(spec, listener, checkpoints, self._on_finished)
         self._changed = threading.Condition()
+        self._inputs = Inputs(checkpoints, self._changed)
         self._ready: deque[Node] = deque()
+        self._suspects: deque[Node] = deque()  # ready as well, but each to run with nothing beside it
+        self._parked = {node for node in self._nodes.values() if node.state is State.WAITING}
+        self._open = sum(node.state.is_open for node in self._nodes.values())
         self._running = 0
+        self._runs_alone = False  # what runs now is a suspect
         self._uncommitted = 0  # reports that were handed in
         self._helpers: list[threading.Thread] = []
         self._idle = 0  # threads that wait for something to do
@@ -97,8 +110,9 @@ class _Walk:
 
     def run(self) -> RunResult:
         self._finisher.start()
+        self._tell_of_deaths(self._nodes.values())
         with self._changed:
-            for node in self._nodes.values():
+            for node in list(self._nodes.values()):
                 self._advance(node)
         self._work()
         for helper in self._helpers:
@@ -109,7 +123,7 @@ class _Walk:
     def _work(self) -> None:
         while (node := self._next()) is not None:
             try:
-                contextvars.copy_context().run(self._run_block, node)
+                contextvars.copy_context().run(self._expand if node.is_controller else self._run_block, node)
             except BaseException as error:  # not the block's, which are caught: nobody listens any more
                 with self._changed:
                     self._lost = error
@@ -120,10 +134,10 @@ class _Walk:
         with self._changed:
             while True:
                 self._requeue_due_retries()
-                if self._ready and not self._must_stop():
+                if not self._must_stop() and (node := self._take()) is not None:
                     self._running += 1
-                    node = self._ready.popleft()
-                    node.state, node.attempt = State.RUNNING, node.attempt + 1
+                    self._set_state(node, State.RUNNING)
+                    node.attempt += 1
                     self._call_helpers(len(self._ready))
                     return node
                 if not self._running and not self._awaits_commits():
@@ -133,10 +147,21 @@ class _Walk:
                 self._changed.wait(self._seconds_to_next_retry())
                 self._idle -= 1
 
+    def _take(self) -> Node | None:
+        """Take a block that may start now. One under which the process died before is tried alone."""
+        if self._running and self._runs_alone:
+            return None
+        self._runs_alone = False
+        if self._ready:
+            return self._ready.popleft()
+        if self._suspects and not self._running:
+            self._runs_alone = True
+            return self._suspects.popleft()
+        return None
+
     def _awaits_commits(self) -> bool:
         """Say whether a commit may still let a block start. The last blocks' own need not be waited for."""
-        open_states = (State.PENDING, State.WAITING)
-        return self._uncommitted > 0 and any(node.state in open_states for node in self._nodes.values())
+        return self._uncommitted > 0 and self._open > 0
 
     def _must_stop(self) -> bool:
         return self._drain.is_set() or self._lost is not None
@@ -144,89 +169,49 @@ class _Walk:
     def _call_helpers(self, wanted: int) -> None:
         """See to it that `wanted` threads, beside the busy ones, look for something to do."""
         self._changed.notify(wanted)
-        for _ in range(min(wanted - self._idle, MAX_BRANCHES - 1 - len(self._helpers))):
+        for _ in range(min(wanted - self._idle, self._branches - 1 - len(self._helpers))):
             helper = threading.Thread(target=self._work, name=f"branch-{len(self._helpers) + 1}", daemon=True)
             self._helpers.append(helper)
             helper.start()
 
+    def _set_state(self, node: Node, state: State) -> None:
+        """Change a node's state; what is counted by state is counted here."""
+        self._open += state.is_open - node.state.is_open
+        if state is State.WAITING:
+            self._parked.add(node)
+        else:
+            self._parked.discard(node)
+        node.state = state
+
+    # Blocks
+
     def _run_block(self, node: Node) -> None:
-        started_at = self._clock()
-        self._listener.block_started(node.name, node.attempt, started_at)
-        report = BlockReport(node.name, State.SUCCEEDED, node.attempt, started_at, started_at)
-        outputs = None
-        with self._logs.of_block(node.name, node.attempt) as log:
-            try:
-                outputs, rows = self._blocks.run(node, self._inputs(node))
-                # The block may go on to change what it returned; all others copy from this copy.
-                outputs = own_copies(outputs)
-            except BaseException as error:
-                report = self._failure(node, report, error, log)
-            else:
-                report = dataclasses.replace(report, rows=rows, finished_at=self._clock())
+        report, outputs = self._attempts.make(node, lambda: self._inputs.of(node))
         self._settle(node, report, outputs)
-
-    def _inputs(self, node: Node) -> list[Any]:
-        """Return this block's own copies of what its upstream blocks returned."""
-        inputs = []
-        for upstream in node.upstream:
-            if upstream.state is State.ABSENT:
-                raise BlockCodeError(
-                    f"block {node.name!r} needs the output of {upstream.name!r}, which was not selected to "
-                    f"run and has no stored output in this run; select it as well (--with-upstream)"
-                )
-            with self._changed:
-                outputs, manifest = upstream.outputs, upstream.manifest
-            if outputs is not None:
-                inputs.append(input_of(own_copies(outputs)))
-            else:
-                assert manifest is not None
-                inputs.append(input_of(self._checkpoints.load(manifest)))
-        with self._changed:
-            for upstream in node.upstream:
-                if upstream.manifest is not None or node.block.retry.retries == 0:
-                    upstream.release([node])
-        return inputs
-
-    def _failure(self, node: Node, report: BlockReport, error: BaseException, log: BlockLog) -> BlockReport:
-        now = self._clock()
-        if isinstance(error, BlockSkipped):
-            log.message("warning", f"skipped: {error}")
-            return dataclasses.replace(report, state=State.SKIPPED, finished_at=now, error=str(error))
-        log.message("error", user_traceback(error, self._root))
-        text = describe(error, self._root) + self._note_on_missing_inputs(node)
-        delay = None if isinstance(error, TerminalError) else node.block.retry.delay_after(node.attempt)
-        if delay is None:
-            return dataclasses.replace(report, state=State.FAILED, finished_at=now, error=text)
-        return dataclasses.replace(
-            report, state=State.WAITING, finished_at=now, error=text, retry_at=now + delay
-        )
-
-    def _note_on_missing_inputs(self, node: Node) -> str:
-        empty = [repr(upstream.name) for upstream in node.upstream if upstream.returned_nothing]
-        if not empty:
-            return ""
-        names = ", ".join(empty)
-        return (
-            f" (its upstream block {names} returned nothing, so that input is None; is a `return` missing?)"
-        )
 
     def _settle(self, node: Node, report: BlockReport, outputs: tuple[Any, ...] | None) -> None:
         """Take the end of an attempt into the graph, then hand it in to be stored and reported."""
         with self._changed:
-            node.state = State(report.state)
+            self._set_state(node, State(report.state))
+            node.attempt, node.rows = report.attempt, report.rows
             node.error, node.retry_at = report.error, report.retry_at
             if outputs is not None:
                 node.hold(outputs)
-                node.returned_nothing = not outputs
+                node.returned_nothing = not outputs and node.block.type is not BlockType.SENSOR
             if node.state is not State.WAITING:
-                for upstream in node.upstream:
-                    upstream.release([node])
+                self._let_inputs_go(node)
             stored = outputs if node.block.checkpoint else None
             volatile = outputs is not None and stored is None
             self._hand_in(Ending(dataclasses.replace(report, volatile=volatile), stored))
             if node.state is not State.WAITING:  # a retry starts only after its report is committed
                 self._advance_consumers(node)
+                self._count_child(node)
             self._running -= 1  # this thread looks for the next block itself, so nobody has to be woken
+
+    def _let_inputs_go(self, node: Node) -> None:
+        for upstream in node.upstream:
+            upstream.release([node])
+        node.given.clear()
 
     def _hand_in(self, ending: Ending) -> None:
         self._uncommitted += 1
@@ -239,29 +224,92 @@ class _Walk:
     def _advance(self, node: Node) -> None:
         """Make a pending block ready, or settle it when its inputs will never come."""
         if node.can_start:
-            node.state = State.READY
-            self._ready.append(node)
+            self._set_state(node, State.READY)
+            (self._suspects if node.deaths >= SUSPECT_DEATHS else self._ready).append(node)
             return
         verdict = node.verdict_without_running()
         if verdict is None:
             return
-        node.state = verdict
-        for upstream in node.upstream:
-            upstream.release([node])
+        self._set_state(node, verdict)
+        self._let_inputs_go(node)
         now = self._clock()
-        self._hand_in(Ending(BlockReport(node.name, verdict, node.attempt, None, now)))
+        report = BlockReport(
+            node.name, verdict, node.attempt, None, now, reason=node.reason_without_running()
+        )
+        self._hand_in(Ending(report))
         self._advance_consumers(node)
+        self._count_child(node)
+
+    # Controllers
+
+    def _expand(self, controller: Node) -> None:
+        """Find the children of a block that runs once for each item, and let those start that may."""
+        now = self._clock()
+        try:
+            found = members(controller, self._inputs.outputs, most=self._spec.pipeline.child_limit)
+            children = make_children(controller, found, self._spec.progress, self._checkpoints)
+        except MillraceError as error:
+            self._listener.block_expanded(controller.name, controller.attempt, now, [])
+            self._listener.log(controller.name, controller.attempt, "error", str(error), now)
+            report = BlockReport(
+                controller.name, State.FAILED, controller.attempt, now, now, error=str(error)
+            )
+            self._settle(controller, report, None)
+            return
+        named = [(child.name, number) for number, child in enumerate(children)]
+        self._listener.block_expanded(controller.name, controller.attempt, now, named)
+        self._tell_of_deaths(children)
+        with self._changed:
+            self._set_state(controller, State.EXPANDED)
+            self._nodes.update((child.name, child) for child in children)
+            for child in children:
+                self._open += child.state.is_open
+                if child.state is State.WAITING:
+                    self._parked.add(child)
+            adopt(controller, children)
+            for child in children:
+                self._advance(child)
+            self._advance_consumers(controller)
+            self._conclude(controller)
+            self._running -= 1
+
+    def _count_child(self, node: Node) -> None:
+        if node.parent is not None:
+            node.parent.open_children -= 1
+            self._conclude(node.parent)
+
+    def _conclude(self, controller: Node) -> None:
+        """End a controller once all of its children are over."""
+        if controller.state is not State.EXPANDED or controller.open_children:
+            return
+        report = conclusion(controller, self._clock())
+        self._set_state(controller, State(report.state))
+        controller.error, controller.rows = report.error, report.rows
+        self._hand_in(Ending(report))
+        self._advance_consumers(controller)
+        self._count_child(controller)
+
+    # Commits, retries, deaths
+
+    def _tell_of_deaths(self, nodes: Iterable[Node]) -> None:
+        """Call the callbacks of blocks that were ended from outside, and so could not call them themselves."""
+        for node in nodes:
+            if node.state is State.FAILED and node.was_killed:
+                report = self._attempts.tell_of_death(node)
+                if report is not None:
+                    with self._changed:
+                        self._hand_in(Ending(report))
 
     def _on_finished(self, report: BlockReport, error: BaseException | None) -> None:
         """Hear that a report is committed, or that no report will be."""
         with self._changed:
             self._uncommitted -= 1
-            node = self._nodes[report.block]
+            node = self._nodes.get(report.block)
             if error is not None:
                 self._lost = error
-            elif report.state == State.SUCCEEDED:
+            elif node is not None and report.state == State.SUCCEEDED:
                 self._on_success_committed(node, report)
-            elif report.state == State.WAITING:
+            elif node is not None and report.state == State.WAITING:
                 node.may_retry = True
             # A retry that is due later needs a thread that waits for it, while others may be busy for long.
             self._call_helpers(len(self._ready) + (report.state == State.WAITING))
@@ -276,17 +324,17 @@ class _Walk:
         self._advance_consumers(node)
 
     def _requeue_due_retries(self) -> None:
+        if not self._parked:
+            return
         now = self._clock()
-        for node in self._parked():
+        for node in list(self._parked):
             if node.may_retry and (node.retry_at is None or node.retry_at <= now):
-                node.state, node.may_retry = State.PENDING, False
+                self._set_state(node, State.PENDING)
+                node.may_retry = False
                 self._advance(node)
 
-    def _parked(self) -> list[Node]:
-        return [node for node in self._nodes.values() if node.state is State.WAITING]
-
     def _seconds_to_next_retry(self) -> float | None:
-        dues = [node.retry_at for node in self._parked() if node.may_retry and node.retry_at is not None]
+        dues = [node.retry_at for node in self._parked if node.may_retry and node.retry_at is not None]
         if not dues or self._must_stop():
             return None
         return max(0.001, (min(dues) - self._clock()).total_seconds())
@@ -294,12 +342,12 @@ class _Walk:
     def _result(self) -> RunResult:
         if self._lost is not None:
             return RunResult("stopped", error=f"a report could not be committed: {self._lost}")
-        if self._ready:
+        if self._ready or self._suspects:
             return RunResult("stopped")
-        parked = self._parked()
-        if parked:
-            return RunResult("waiting", retry_at=min(node.retry_at or self._clock() for node in parked))
-        for node in self._nodes.values():
-            if node.state is State.FAILED:
-                return RunResult("failed", error=f"block {node.name!r} failed: {node.error}")
-        return RunResult("succeeded")
+        if self._parked:
+            now = self._clock()
+            return RunResult("waiting", retry_at=min(node.retry_at or now for node in self._parked))
+        failed = next((node for node in self._nodes.values() if node.state is State.FAILED), None)
+        if failed is None or self._spec.allows_blocks_to_fail:
+            return RunResult("succeeded")
+        return RunResult("failed", error=f"block {failed.name!r} failed: {failed.error}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import MillraceError
+from pipelines.mage.importing import places_of
 from pipelines.parse_fields import Findings, closest, listed, read_document
 from pipelines.parse_templated import has_statements, read_templated
 from pipelines.parse_yaml import Document, YamlFault, read_yaml
@@ -18,13 +19,53 @@ PROFILES_FILE = "io_config.yaml"
 DEFAULT_PROFILE = "default"
 
 # The older form of Mage's profiles has one mapping for each system; ours are the names of the newer form.
-_NESTED_KEYS = {
-    "POSTGRES_DBNAME": ("PostgreSQL", "database"),
-    "POSTGRES_HOST": ("PostgreSQL", "host"),
-    "POSTGRES_PASSWORD": ("PostgreSQL", "password"),
-    "POSTGRES_PORT": ("PostgreSQL", "port"),
-    "POSTGRES_SCHEMA": ("PostgreSQL", "schema"),
-    "POSTGRES_USER": ("PostgreSQL", "user"),
+_NESTED: Mapping[str, Mapping[str, str]] = {
+    "AWS": {
+        "access_key_id": "AWS_ACCESS_KEY_ID",
+        "secret_access_key": "AWS_SECRET_ACCESS_KEY",
+        "session_token": "AWS_SESSION_TOKEN",
+        "region": "AWS_REGION",
+    },
+    "BigQuery": {
+        "credentials_mapping": "GOOGLE_SERVICE_ACC_KEY",
+        "path_to_credentials": "GOOGLE_SERVICE_ACC_KEY_FILEPATH",
+        "location": "GOOGLE_LOCATION",
+    },
+    "DuckDB": {"database": "DUCKDB_DATABASE", "schema": "DUCKDB_SCHEMA"},
+    "GoogleCloudStorage": {
+        "credentials_mapping": "GOOGLE_SERVICE_ACC_KEY",
+        "path_to_credentials": "GOOGLE_SERVICE_ACC_KEY_FILEPATH",
+    },
+    "MySQL": {
+        "database": "MYSQL_DATABASE",
+        "host": "MYSQL_HOST",
+        "password": "MYSQL_PASSWORD",
+        "port": "MYSQL_PORT",
+        "user": "MYSQL_USER",
+    },
+    "PostgreSQL": {
+        "database": "POSTGRES_DBNAME",
+        "host": "POSTGRES_HOST",
+        "password": "POSTGRES_PASSWORD",
+        "port": "POSTGRES_PORT",
+        "schema": "POSTGRES_SCHEMA",
+        "user": "POSTGRES_USER",
+    },
+    "Redshift": {
+        "database": "REDSHIFT_DBNAME",
+        "host": "REDSHIFT_HOST",
+        "password": "REDSHIFT_TEMP_CRED_PASSWORD",
+        "port": "REDSHIFT_PORT",
+        "user": "REDSHIFT_TEMP_CRED_USER",
+    },
+    "Snowflake": {
+        "account": "SNOWFLAKE_ACCOUNT",
+        "default_db": "SNOWFLAKE_DEFAULT_DB",
+        "default_schema": "SNOWFLAKE_DEFAULT_SCHEMA",
+        "default_warehouse": "SNOWFLAKE_DEFAULT_WH",
+        "password": "SNOWFLAKE_PASSWORD",
+        "user": "SNOWFLAKE_USER",
+    },
 }
 
 _NOT_PROFILES = frozenset(("version",))  # Mage writes the version of the format beside the profiles
@@ -38,10 +79,17 @@ class Profile(Mapping[str, Any]):
     """One profile. Its values are rendered one by one, so that an unset variable harms only who needs it."""
 
     def __init__(
-        self, name: str, document: Document, *, root: Path, functions: Mapping[str, Any], line: int = 1
+        self,
+        name: str,
+        document: Document,
+        *,
+        root: Path,
+        functions: Mapping[str, Any],
+        line: int = 1,
+        file: str = PROFILES_FILE,
     ) -> None:
         self.name = name
-        self.file = PROFILES_FILE
+        self.file = file
         self.root = root  # of the project; relative paths in values lie in it
         self._line = line
         self._document = document
@@ -49,6 +97,11 @@ class Profile(Mapping[str, Any]):
         self._paths: dict[str, YamlPath] = {}  # where each value stands, within the profile
         self._read((document.value or {}).get(name) or {})
         self._functions = functions
+
+    @classmethod
+    def of_values(cls, values: Mapping[str, Any], *, root: Path) -> Profile:
+        """Make a profile of settings that no file holds."""
+        return cls("(given)", Document({"(given)": dict(values)}), root=root, functions={})
 
     def __repr__(self) -> str:
         return f"Profile({self.name!r}, keys={sorted(self._values)})"
@@ -89,9 +142,10 @@ class Profile(Mapping[str, Any]):
         return value
 
     def _read(self, given: Mapping[str, Any]) -> None:
-        for key, (system, part) in _NESTED_KEYS.items():
+        for system, keys in _NESTED.items():
             settings = given.get(system)
-            if isinstance(settings, Mapping) and part in settings:
+            for part in settings if isinstance(settings, Mapping) else ():
+                key = keys.get(part, part)
                 self._values[key], self._paths[key] = settings[part], (system, part)
         for key, value in given.items():
             self._values[key], self._paths[key] = value, (key,)
@@ -102,7 +156,7 @@ class Profile(Mapping[str, Any]):
         if isinstance(value, list):
             return [self._rendered(item, (*path, index)) for index, item in enumerate(value)]
         if not is_template(value):
-            return value
+            return self._located(value)
         try:
             rendered = expression(value).evaluate_with(self._functions)
         except TemplateError as error:
@@ -110,7 +164,11 @@ class Profile(Mapping[str, Any]):
             raise ProfileError(
                 f"profile '{self.name}', {where}: {'.'.join(map(str, path[1:]))}: {error}"
             ) from error
+        rendered = self._located(rendered)
         return self._as_yaml(rendered) if path in self._document.plain else rendered
+
+    def _located(self, value: Any) -> Any:
+        return places_of(self.root).located(value) if isinstance(value, str) else value
 
     def _as_yaml(self, rendered: Any) -> Any:
         """Return what a value without quotes means: `PORT: {{ env_var('PORT') }}` is a number, as in Mage.
@@ -130,10 +188,25 @@ class Profile(Mapping[str, Any]):
 class Profiles:
     """The profiles of one project. The file is read when it is first needed, and again when it changed."""
 
-    def __init__(self, root: Path, *, environ: Mapping[str, str], secrets: Secrets) -> None:
+    def __init__(
+        self, root: Path, *, environ: Mapping[str, str], secrets: Secrets, file: Path | None = None
+    ) -> None:
         self._root = root
+        self._environ = environ
+        self._secrets = secrets
+        self._path = file or root / PROFILES_FILE
         self._functions = file_functions(environ, secrets)
         self._read: tuple[str, Document] | None = None
+
+    def of_file(self, file: Path) -> Profiles:
+        """Return the profiles of another file, rendered as those of this one."""
+        return Profiles(self._root, environ=self._environ, secrets=self._secrets, file=file)
+
+    @property
+    def _file(self) -> str:
+        """The file's name for messages, without the folder it lies in where that is the project's."""
+        path = self._path
+        return path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else str(path)
 
     @property
     def functions(self) -> Mapping[str, Any]:
@@ -147,19 +220,24 @@ class Profiles:
         if name not in known:
             there = f"it has: {listed(known)}" if known else "it has no profiles"
             raise ProfileError(
-                f"there is no profile '{name}' in {PROFILES_FILE} ({there}){closest(name, known)}"
+                f"there is no profile '{name}' in {self._file} ({there}){closest(name, known)}"
             )
         if not isinstance(document.value[name], Mapping | None):
             raise ProfileError(
-                f"profile '{name}' in {PROFILES_FILE}:{document.line((name,))} must be a mapping of settings"
+                f"profile '{name}' in {self._file}:{document.line((name,))} must be a mapping of settings"
             )
         return Profile(
-            name, document, root=self._root, functions=self._functions, line=document.line((name,))
+            name,
+            document,
+            root=self._root,
+            functions=self._functions,
+            line=document.line((name,)),
+            file=self._file,
         )
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all profiles; none when there is no file."""
-        return _profile_names(self._document()) if (self._root / PROFILES_FILE).exists() else ()
+        return _profile_names(self._document()) if self._path.exists() else ()
 
     def _document(self) -> Document:
         text = self._text()
@@ -169,21 +247,21 @@ class Profiles:
 
     def _text(self) -> str:
         try:
-            return (self._root / PROFILES_FILE).read_text("utf-8-sig")
+            return self._path.read_text("utf-8-sig")
         except FileNotFoundError:
             raise ProfileError(
-                f"the project has no {PROFILES_FILE}; write one with a profile 'default:'"
+                f"the project has no {self._file}; write one with a profile 'default:'"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
-            raise ProfileError(f"{PROFILES_FILE} cannot be read: {error}") from error
+            raise ProfileError(f"{self._file} cannot be read: {error}") from error
 
     def _parsed(self, text: str) -> Document:
         try:
             if has_statements(text):
-                return read_yaml(render_file(text, file=PROFILES_FILE, functions=self._functions))
+                return read_yaml(render_file(text, file=self._file, functions=self._functions))
             return read_templated(text)
         except YamlFault as fault:
-            raise ProfileError(f"{PROFILES_FILE}:{fault.line}: {fault.message}") from None
+            raise ProfileError(f"{self._file}:{fault.line}: {fault.message}") from None
         except (TemplateError, SecretMissing) as error:
             raise ProfileError(str(error)) from error
 

@@ -1,0 +1,154 @@
+"""Which names of `mage_ai` there are, where each of them lives here, and what to do about the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+from pipelines.errors import TerminalError
+from pipelines.parse_fields import closest, words
+
+ROOT_NAME = "mage_ai"
+
+_DECORATORS = """
+    data_loader transformer data_exporter sensor custom callback condition test on_success on_failure
+    preprocesser extension render columns x y xy data_source configuration streaming_source streaming_sink
+    data_integration_source data_integration_destination data_integration_catalog data_integration_config
+    data_integration_selected_streams data_integration_query
+"""
+
+# Each module of `mage_ai`, below its root: our module, and the names in it.
+MODULES: Mapping[str, tuple[str, frozenset[str]]] = {
+    module: (f"pipelines.mage.{ours}", words(names))
+    for module, ours, names in (
+        ("", "running", "run"),
+        ("data_preparation.decorators", "decorators", _DECORATORS),
+        ("settings.repo", "repository", "get_repo_path get_repo_name get_data_dir get_variables_dir"),
+        (
+            "data_preparation.repo_manager",
+            "repository",
+            "get_repo_path get_repo_name get_data_dir get_variables_dir",
+        ),
+        ("io.config", "profiles", "ConfigFileLoader ConfigKey EnvironmentVariableLoader BaseConfigLoader"),
+        ("io.base", "formats", "DataSource FileFormat ExportWritePolicy BaseIO"),
+        ("io.constants", "formats", "UNIQUE_CONFLICT_METHOD_IGNORE UNIQUE_CONFLICT_METHOD_UPDATE"),
+        ("io.postgres", "databases", "Postgres"),
+        ("io.mysql", "databases", "MySQL"),
+        ("io.duckdb", "databases", "DuckDB"),
+        ("io.sqlite", "databases", "SQLite"),
+        ("io.bigquery", "bigquery", "BigQuery"),
+        ("io.google_cloud_storage", "objects", "GoogleCloudStorage"),
+        ("io.s3", "objects", "S3"),
+        ("io.file", "files", "FileIO"),
+        ("data_preparation.shared.secrets", "secrets", "get_secret_value create_secret"),
+        (
+            "data_preparation.variable_manager",
+            "variables",
+            """
+            get_variable set_global_variable get_global_variable get_global_variables delete_global_variable
+            """,
+        ),
+        ("data_preparation.models.constants", "constants", "BlockLanguage BlockType PipelineType"),
+        ("orchestration.triggers.api", "triggers", "trigger_pipeline"),
+        ("orchestration.run_status_checker", "triggers", "check_status"),
+        ("data_cleaner.transformer_actions.base", "actions", "BaseAction"),
+        ("data_cleaner.transformer_actions.utils", "actions", "build_transformer_action"),
+        ("data_cleaner.transformer_actions.constants", "constants", "ActionType Axis"),
+        ("data_cleaner.column_types.column_type_detector", "columntypes", "infer_column_types"),
+        ("data_cleaner.column_types.constants", "constants", "ColumnType"),
+        ("data_cleaner.column_type_detector", "columntypes", "infer_column_types"),
+        ("shared.parsers", "columntypes", "convert_matrix_to_dataframe"),
+        ("shared.utils", "cleaning", "clean_name"),
+        ("streaming.base", "streaming", "BaseStreamingPipeline"),
+        ("streaming.sources.base_python", "streaming", "BasePythonSource"),
+        ("streaming.sinks.base_python", "streaming", "BasePythonSink"),
+    )
+}
+
+_USE_SQLALCHEMY = "use sqlalchemy in the block, or `from pipelines.io import SQLAlchemy` with a URL"
+_USE_SCHEDULES = "ask the API for runs, or use trigger_pipeline"
+
+# What is known of Mage, and not here: the words after its name in the message.
+REMEDIES: Mapping[str, str] = {
+    "io.mssql": _USE_SQLALCHEMY,
+    "io.oracledb": _USE_SQLALCHEMY,
+    "io.snowflake": "use snowflake-connector-python in the block",
+    "io.redshift": "use `mage_ai.io.postgres.Postgres`: Redshift speaks its protocol",
+    "io.trino": _USE_SQLALCHEMY,
+    "io.clickhouse": "use clickhouse-connect in the block",
+    "io.mongodb": "use pymongo in the block",
+    "io.iceberg_s3": "use pyiceberg in the block",
+    "io.azure_blob_storage": "use azure-storage-blob in the block",
+    "io.config.AWSSecretLoader": "use boto3 in the block, or put the value into a profile",
+    "services.spark": "make the session in the block: SparkSession.builder.getOrCreate()",
+    "orchestration.db": _USE_SCHEDULES,
+    "data_preparation.models.pipeline": _USE_SCHEDULES,
+    "data_preparation.repo_manager.RepoConfig": "read metadata.yaml by get_repo_path()",
+    "streaming": "streaming pipelines are not run; use a webhook, Pub/Sub or sensor trigger",
+}
+
+
+class MageNameMissing(TerminalError, ImportError):
+    """A name of `mage_ai` that Millrace does not have."""
+
+
+def modules() -> Iterator[str]:
+    """Yield the dotted names of all modules, the packages around them included."""
+    told: set[str] = set()
+    for below in MODULES:
+        parts = [ROOT_NAME, *below.split(".")] if below else [ROOT_NAME]
+        for length in range(1, len(parts) + 1):
+            name = ".".join(parts[:length])
+            if name not in told:
+                told.add(name)
+                yield name
+
+
+def is_module(name: str) -> bool:
+    """Tell whether `mage_ai...` is a module that can be imported, or a package of some."""
+    below = _below(name)
+    return not below or any(known == below or known.startswith(f"{below}.") for known in MODULES)
+
+
+def has_name(module: str, name: str) -> bool:
+    """Tell whether `from module import name` works."""
+    return name in MODULES.get(_below(module), ("", ()))[1] or is_module(f"{module}.{name}")
+
+
+def resolve(module: str, name: str) -> Any:
+    """Return what a name of a module of `mage_ai` stands for. Raises MageNameMissing."""
+    ours, names = MODULES.get(_below(module), ("", frozenset()))
+    if name not in names:
+        raise missing(module, name)
+    return getattr(import_module(ours), name)
+
+
+def missing(module: str, name: str = "") -> MageNameMissing:
+    """Return the error that says what is not there, and what to do."""
+    return MageNameMissing(sentence(module, name))
+
+
+def sentence(module: str, name: str = "") -> str:
+    """Return which name is not there, and what to do, in one line."""
+    whole = f"{module}.{name}" if name else module
+    return f"{whole} is not in Millrace; {_remedy(_below(whole)) or _other_names(module, name)}"
+
+
+def _below(name: str) -> str:
+    return name.partition(".")[2]
+
+
+def _remedy(below: str) -> str | None:
+    while below:
+        if below in REMEDIES:
+            return REMEDIES[below]
+        below = below.rpartition(".")[0]
+    return None
+
+
+def _other_names(module: str, name: str) -> str:
+    names = MODULES.get(_below(module), ("", frozenset()))[1]
+    if name and names:
+        return f"{module} has {', '.join(sorted(names))}{closest(name, names)}"
+    return "write that part with a library of your own; docs/mage.md lists the names there are"

@@ -1,0 +1,49 @@
+"""Where the project is: `mage_ai.settings.repo`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import MillraceError
+from pipelines.mage.importing import current_places
+from pipelines.mage.places import Places
+
+
+def get_repo_path(*_: Any, **__: Any) -> str:
+    """Return the project's folder, as an absolute path. Mage's arguments choose a project; here is one."""
+    return str(places().root)
+
+
+def get_repo_name(*_: Any, **__: Any) -> str:
+    return places().root.name
+
+
+def get_data_dir(*_: Any, **__: Any) -> str:
+    """Return the folder that stands for `/home/src/mage_data`. It is there."""
+    return str(places().data_folder())
+
+
+def get_variables_dir(*_: Any, **__: Any) -> str:
+    return get_data_dir()
+
+
+def places() -> Places:
+    """Return the folders of the project whose run goes on. Raises MillraceError outside of runs."""
+    found = current_places()
+    if found is None:
+        raise MillraceError("the names of mage_ai work only while a run goes on; use `millrace run`")
+    return found
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return where a path of the project's code lies. Relative ones begin in the working folder.
+
+    Mage works in the folder around the project, so a path may begin with the project's own name.
+    """
+    given = Path(places().located(os.fspath(path))).expanduser()
+    if given.is_absolute() or given.exists():
+        return given.absolute()
+    beside = places().root.parent / given
+    return beside if beside.exists() else given.absolute()

@@ -1,0 +1,46 @@
+"""Compiles the code of a project: as it was written, but for where it ran and which pandas it ran on."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import warnings
+from functools import lru_cache
+from types import CodeType
+
+from pipelines.mage.names import ROOT_NAME
+from pipelines.mage.oldpandas import as_older_pandas
+from pipelines.mage.places import SOURCE_FOLDER, Places
+
+
+@lru_cache(maxsize=512)
+def compiled(source: str, file: str, places: Places | None) -> CodeType:
+    """Return the code of a file. Line numbers stay, and tracebacks show the lines as they were written."""
+    # Without a time stamp linecache keeps these lines: they are what runs, whatever the file says by now.
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    if places is None or not (SOURCE_FOLDER in source or is_of_mage(source)):
+        return compile(source, file, "exec", dont_inherit=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # told once, when the tree is compiled
+        tree = ast.parse(source, file)
+    tree = _Located(places).visit(tree)
+    if is_of_mage(source):
+        tree = as_older_pandas(tree)
+    return compile(ast.fix_missing_locations(tree), file, "exec", dont_inherit=True)
+
+
+def is_of_mage(source: str) -> bool:
+    """Tell whether the code was written for Mage: its templates all import from `mage_ai`."""
+    return ROOT_NAME in source
+
+
+class _Located(ast.NodeTransformer):
+    """Maps the paths in texts, those in f-strings among them."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+
+    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
+        if isinstance(node.value, str) and SOURCE_FOLDER in node.value:
+            return ast.copy_location(ast.Constant(self._places.located(node.value), node.kind), node)
+        return node
