@@ -29,7 +29,7 @@ from pipelines import plain
 from pipelines.crash import CrashPoints
 from pipelines.errors import CheckpointError, NotStorableError
 from pipelines.frames import read_frame, write_frame
-from pipelines.io.polars_frames import is_polars, read_polars, write_polars
+from pipelines.io.polars_frames import is_lazy, is_polars, read_lazy, read_polars, write_polars
 from pipelines.spooling import SUFFIX, Spools
 from pipelines.streams import Stream
 
@@ -182,6 +182,9 @@ class _Writer:
             return self._store_arrow("batch", cells, lambda sink: _write_table(table, sink))
         if is_polars(value):
             return self._store_as("polars", ".arrow", lambda path: write_polars(value, path))
+        if is_lazy(value):
+            frame = value.collect(engine="streaming")
+            return self._store_as("lazy", ".arrow", lambda path: write_polars(frame, path))
         if type(value) is Stream:
             return self._store_stream(value)
         if type(value) is np.ndarray and not value.dtype.hasobject:
@@ -313,6 +316,7 @@ _ARROW_LOADERS: Mapping[str, Callable[[Any, Mapping[str, Any]], Any]] = {
 }
 _LOADERS: Mapping[str, Callable[[Path], Any]] = {
     "polars": read_polars,
+    "lazy": read_lazy,
     "array": lambda path: np.load(path, allow_pickle=False),
     "json": lambda path: json.loads(path.read_text()),
     "pickle": lambda path: cloudpickle.loads(path.read_bytes()),

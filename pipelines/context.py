@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipelines.calls import ServiceCalls
     from pipelines.checkpoints import Checkpoints
     from pipelines.io.config import Profiles
+    from pipelines.spooling import Spools
 
 
 class EffectCounter:
@@ -34,6 +35,8 @@ class EffectCounter:
         self._block = block
         self._calls: Counter[str] = Counter()
         self._rows = 0
+        self.in_batches = False  # the block's function is called for each batch of its input
+        self._replaced: set[str] = set()
         self._lock = threading.Lock()
 
     def next(self, target: str) -> str:
@@ -43,6 +46,13 @@ class EffectCounter:
             call = self._calls[target]
         digest = hashlib.sha256("\0".join((self._run_id, self._block, target, str(call))).encode())
         return f"{self._run_id}.{self._block}.{digest.hexdigest()[:16]}"
+
+    def replaces(self, target: str) -> bool:
+        """Say whether a write that says so replaces its target: of the writes of batches, only the first."""
+        with self._lock:
+            is_first = target not in self._replaced
+            self._replaced.add(target)
+        return is_first or not self.in_batches
 
     def wrote(self, rows: int) -> None:
         """Count rows that a connector wrote, or found written by an earlier attempt."""
@@ -71,6 +81,7 @@ class BlockContext:
     profiles: Profiles
     logger: logging.Logger
     effects: EffectCounter
+    spools: Spools | None = None  # where outputs larger than memory go
     crash: CrashPoints = field(default_factory=CrashPoints)
     service: ServiceCalls | None = None  # what the block may ask for; None where nobody could do it
     checkpoints: Checkpoints | None = None  # to read what other runs stored

@@ -22,6 +22,20 @@ class Collector:
 
     namespace: Mapping[str, Any]
     found: list[tuple[str, Callable[..., Any]]] = field(default_factory=list)
+    arguments: list[tuple[Any, ...]] = field(default_factory=list)  # what each of them was decorated with
+    options: list[Mapping[str, Any]] = field(default_factory=list)  # and by keyword
+
+    def decorated(self) -> list[tuple[str, tuple[Any, ...], Callable[..., Any]]]:
+        """Return each decorator's name, what it was called with, and the function it was put on."""
+        return [
+            (name, arguments, function)
+            for (name, function), arguments in zip(self.found, self.arguments, strict=True)
+        ]
+
+    def options_of(self, function: Callable[..., Any]) -> Mapping[str, Any]:
+        """Return the keywords with which a function was decorated, as in `@transformer(stream=True)`."""
+        places = [place for place, (_, marked) in enumerate(self.found) if marked is function]
+        return self.options[places[0]] if places else {}
 
     def of(self, decorator: str) -> list[Callable[..., Any]]:
         """Return the functions that carry the decorator of that name."""
@@ -58,21 +72,29 @@ class Decorator:
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         if len(arguments) == 1 and callable(arguments[0]) and not options:
-            return self._mark(arguments[0], sys._getframe(1).f_globals)
+            return self._mark(arguments[0], (), {}, sys._getframe(1).f_globals)
 
         def mark(function: Function) -> Function:
-            return self._mark(function, sys._getframe(1).f_globals)
+            return self._mark(function, arguments, options, sys._getframe(1).f_globals)
 
         return mark
 
     def __repr__(self) -> str:
         return f"<decorator {self.name}>"
 
-    def _mark(self, function: Function, namespace: Mapping[str, Any]) -> Function:
+    def _mark(
+        self,
+        function: Function,
+        arguments: tuple[Any, ...],
+        options: Mapping[str, Any],
+        namespace: Mapping[str, Any],
+    ) -> Function:
         collector = _collector.get()
         # By namespace, not by the function's own globals: in `@data_loader @retry def f` they are retry's.
         if collector is not None and collector.namespace is namespace:
             collector.found.append((self.name, function))
+            collector.arguments.append(arguments)
+            collector.options.append(options)
         return function
 
 
@@ -83,10 +105,23 @@ custom = Decorator("custom")
 sensor = Decorator("sensor")
 condition = Decorator("condition")
 callback = Decorator("callback")
+on_success = Decorator("on_success")  # Mage's older way to say @callback("success")
+on_failure = Decorator("on_failure")
 test = Decorator("test")
 
 # The names a block file finds as globals, as in Mage.
 DECORATORS: Mapping[str, Decorator] = {
     decorator.name: decorator
-    for decorator in (data_loader, transformer, data_exporter, custom, sensor, condition, callback, test)
+    for decorator in (
+        data_loader,
+        transformer,
+        data_exporter,
+        custom,
+        sensor,
+        condition,
+        callback,
+        on_success,
+        on_failure,
+        test,
+    )
 }

@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from pipelines.streams import Stream
+
 # Values of these types cannot change, so all holders may share them.
 IMMUTABLE = (
     type(None), bool, int, float, complex, str, bytes, Decimal, date, datetime, time, timedelta,
-    pa.Table, pa.RecordBatch, pa.Array, pa.ChunkedArray, pa.Schema,
+    pa.Table, pa.RecordBatch, pa.Array, pa.ChunkedArray, pa.Schema, Stream,
 )  # fmt: skip
 
 

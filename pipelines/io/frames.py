@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from pipelines.io.errors import ConnectorError, ExportRefused
 from pipelines.io.nullable import NULLABLE
+from pipelines.io.polars_frames import is_lazy, polars_of
 from pipelines.streams import Stream, conformed
 
 Objects = Mapping[int, Sequence[Any] | pd.Series]  # by position: the Python values of columns
@@ -111,27 +112,8 @@ def give(table: pa.Table, frame: FrameKind, objects: Objects | None = None) -> A
     if frame == "pandas":
         return to_pandas(table, objects)
     if frame == "polars":
-        return _polars().from_arrow(_storable(table))
+        return polars_of(table)
     raise ConnectorError(f"frame={frame!r} is not known; use one of 'pandas', 'arrow', 'polars'")
-
-
-def _storable(table: pa.Table) -> pa.Table:
-    """Give columns of types that only Arrow names (JSON, UUID) the type they are stored in."""
-    fields = [
-        field.with_type(field.type.storage_type) if isinstance(field.type, pa.BaseExtensionType) else field
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields))
-
-
-def _polars() -> Any:
-    try:
-        import polars
-    except ImportError:
-        raise ConnectorError(
-            "frame='polars' needs Polars, which is not installed: pip install polars"
-        ) from None
-    return polars
 
 
 def _table(data: Any, index: bool) -> pa.Table:
@@ -144,11 +126,11 @@ def _table(data: Any, index: bool) -> pa.Table:
         return _distinct(data)
     if isinstance(data, pa.RecordBatch):
         return _distinct(pa.Table.from_batches([data]))
-    if _is_lazy(data):
+    if is_lazy(data):
         return _distinct(pa.table(data.collect(engine="streaming")))
     if hasattr(data, "__arrow_c_stream__"):
         return _distinct(pa.table(data))
-    if isinstance(data, Mapping) or _is_list_of_mappings(data):
+    if isinstance(data, Mapping) or is_list_of_mappings(data):
         return _from_pandas(pd.DataFrame(data))
     raise ExportRefused(
         f"cannot export a {type(data).__name__}; "
@@ -156,18 +138,31 @@ def _table(data: Any, index: bool) -> pa.Table:
     )
 
 
-def _is_lazy(data: Any) -> bool:
-    """Say whether this is a lazy frame of Polars, which need not be loaded to find out."""
-    return type(data).__name__ == "LazyFrame" and type(data).__module__.startswith("polars")
-
-
-def _is_list_of_mappings(data: Any) -> bool:
+def is_list_of_mappings(data: Any) -> bool:
     return isinstance(data, list) and bool(data) and all(isinstance(item, Mapping) for item in data)
 
 
 def _distinct(table: pa.Table) -> pa.Table:
     _refuse_doubles(table.column_names)
-    return table
+    fields = [field.with_type(_plain(field.type)) for field in table.schema]
+    schema = pa.schema(fields, table.schema.metadata)
+    return table if schema.equals(table.schema) else table.cast(schema)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Return the type that databases and file formats know in the place of Polars' own for text."""
+    if kind == pa.string_view():
+        return pa.large_string()
+    if kind == pa.binary_view():
+        return pa.large_binary()
+    if pa.types.is_dictionary(kind) and kind.value_type == pa.string_view():
+        return pa.dictionary(pa.int32(), pa.large_string(), kind.ordered)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        make = pa.list_ if pa.types.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(_plain(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
+    return kind
 
 
 def _refuse_doubles(names: Sequence[str]) -> None:
