@@ -76,6 +76,7 @@ class BlockRunner:
             upstream=block.upstream,
             source=self._source(node),
             profiles=self._profiles,
+            service=spec.service,
             logger=logger,
             effects=EffectCounter(spec.facts.run_id, block.name),
             crash=self._crash,

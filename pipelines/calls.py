@@ -120,10 +120,13 @@ class ServiceCalls(Protocol):
         """
         ...
 
-    def product(self, product: Product, *, call: str, gone: Sequence[str] = ()) -> ProductAnswer:
+    def product(
+        self, product: Product, *, call: str, is_parked: bool, gone: Sequence[str] = ()
+    ) -> ProductAnswer:
         """Return a product's outputs when they are fresh, else the run that makes them, started if need be.
 
-        `call` names who asks, the same over all looks. `gone`: runs whose outputs cannot be read any more.
+        `call` names who asks, the same over all looks. `is_parked`: the block is parked until that run is
+        over, and not waiting for it. `gone`: runs whose outputs cannot be read any more.
         """
         ...
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipelines.calls import ServiceCalls
 from pipelines.model import Pipeline
 from pipelines.variables import RunFacts
 
@@ -36,6 +37,7 @@ class RunSpec:
     variables: Mapping[str, Any]
     progress: Mapping[str, BlockProgress] = field(default_factory=dict)
     selection: tuple[str, ...] = ()  # the only blocks to run; empty means all
+    service: ServiceCalls | None = None  # what its blocks may ask for
 
 
 @dataclass(frozen=True, slots=True)

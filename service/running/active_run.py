@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
@@ -30,6 +30,7 @@ from service.running.endings import (
 )
 from service.running.executors.base import Message, Process
 from service.running.executors.messages import log_line_of, moment_of
+from service.running.verdicts import Verdicts
 from service.store.session import GroupCommit
 from service.store.values import (
     BlockEnded,
@@ -44,8 +45,6 @@ from service.store.values import (
 )
 
 logger = structlog.get_logger(__name__)
-
-DEATH_LIMIT = 5  # a block whose worker died this often fails (DESIGN 6)
 
 
 class ActiveRun:
@@ -65,8 +64,12 @@ class ActiveRun:
         clock: Clock,
         limits: Limits,
         on_end: Callable[[ActiveRun], None],
+        on_call: Callable[[ActiveRun, Message], None],
     ) -> None:
-        """`lease_until`: on the monotonic clock, as all moments here that are floats."""
+        """`lease_until`: on the monotonic clock, as all moments here that are floats.
+
+        `on_call` hears what a block asks of the service; it must not wait.
+        """
         self._run = claimed.run
         self._message = message
         self._lease_until = lease_until
@@ -75,6 +78,8 @@ class ActiveRun:
         self._clock = clock
         self._limits = limits
         self._on_end = on_end
+        self._on_call = on_call
+        self._verdicts = Verdicts(self.id, self.claim, clock)
         self._lock = threading.RLock()
         self._process: Process | None = None
         self._running: dict[str, RunningBlock] = {}
@@ -123,6 +128,8 @@ class ActiveRun:
                     self._report_later(
                         LogLines(self.id, self.claim, tuple(log_line_of(line) for line in message["lines"]))
                     )
+                case "call":
+                    self._on_call(self, message)
                 case "result":
                     self._result(message)
                 case unknown:
@@ -158,6 +165,21 @@ class ActiveRun:
     def give_back(self) -> None:
         """End the run here, so that another engine goes on with it; its blocks are not to blame."""
         self._kill_for(Cause.GIVEN_BACK)
+
+    def answer(self, message: Message) -> None:
+        """Tell the process what became of a call; of a run that has ended nobody waits for it."""
+        with self._lock:
+            self._send({"type": "answer", **message})
+
+    @property
+    def running_count(self) -> int:
+        """How many of its blocks run."""
+        return len(self._running)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Its end was asked for."""
+        return self._ending is not None and self._ending.cause is Cause.CANCEL
 
     def drain(self) -> None:
         """Ask the process to start nothing new; its result then gives the run back."""
@@ -314,16 +336,18 @@ class ActiveRun:
             case Cause.CLAIM_LOST:
                 self._finish()
             case Cause.CANCEL:
-                self._end_running(self._cancelled)
+                self._end_running(self._verdicts.cancelled)
                 self._end_run(RunState.CANCELLED, error="cancelled on request")
             case Cause.RUN_LIMIT:
-                self._end_running(lambda name, block: self._failed_for_good(name, block, ending.error))
+                self._end_running(
+                    lambda name, block: self._verdicts.failed_for_good(name, block, ending.error)
+                )
                 self._end_run(RunState.FAILED, error=ending.error)
             case Cause.BLOCK_LIMIT:
-                self._end_running(lambda name, block: self._over_limit(name, block, ending))
+                self._end_running(lambda name, block: self._verdicts.over_limit(name, block, ending))
                 self._end_run(RunState.QUEUED)
             case Cause.GIVEN_BACK:
-                self._end_running(self._interrupted)
+                self._end_running(self._verdicts.interrupted)
                 self._end_run(RunState.QUEUED)
             case Cause.SILENCE:
                 self._end_dead(ending.error or "")
@@ -337,58 +361,11 @@ class ActiveRun:
             self._report(ended(name, block))
         self._running.clear()
 
-    def _cancelled(self, name: str, block: RunningBlock) -> BlockEnded:
-        return self._ended_block(name, BlockState.CANCELLED, block.attempt, block.deaths)
-
-    def _interrupted(self, name: str, block: RunningBlock) -> BlockEnded:
-        """The try that was cut off is not counted."""
-        return self._ended_block(name, BlockState.QUEUED, block.attempt - 1, block.deaths)
-
-    def _over_limit(self, name: str, block: RunningBlock, ending: Ending) -> BlockEnded:
-        if name != ending.culprit:  # interrupted siblings spend no retry
-            return self._interrupted(name, block)
-        if block.retry_seconds is None:
-            return self._failed_for_good(name, block, ending.error)
-        retry_at = self._clock() + timedelta(seconds=block.retry_seconds)
-        return self._ended_block(
-            name, BlockState.WAITING, block.attempt, block.deaths, error=ending.error, retry_at=retry_at
-        )
-
-    def _failed_for_good(self, name: str, block: RunningBlock, error: str | None) -> BlockEnded:
-        return self._ended_block(name, BlockState.FAILED, block.attempt, block.deaths, error=error)
-
     def _died(self, name: str, block: RunningBlock, how: str) -> BlockEnded:
-        deaths = block.deaths + 1
-        if deaths >= DEATH_LIMIT:
-            error = (
-                f"The worker process died {deaths} times while block '{name}' ran; the last time {how}. "
-                "Look for os._exit, a crash in native code, or the system's out-of-memory killer."
-            )
-            return self._ended_block(name, BlockState.FAILED, block.attempt, deaths, error=error)
-        logger.warning("a worker process died", run_id=self.id, block=name, deaths=deaths, how=how)
-        text = f"The worker process died under this block ({how}); the block runs again."
-        line = LogLine(0, self._clock(), "warning", text, block=name, attempt=block.attempt)
-        self._report_later(LogLines(self.id, self.claim, (line,)))
-        return self._ended_block(name, BlockState.QUEUED, block.attempt - 1, deaths)
-
-    def _ended_block(
-        self,
-        name: str,
-        state: BlockState,
-        attempt: int,
-        deaths: int,
-        *,
-        error: str | None = None,
-        retry_at: datetime | None = None,
-    ) -> BlockEnded:
-        return BlockEnded(
-            self.id,
-            self.claim,
-            name,
-            state,
-            attempt,
-            self._clock(),
-            deaths=deaths,
-            error=error,
-            retry_at=retry_at,
-        )
+        ended = self._verdicts.died(name, block, how)
+        if ended.state is BlockState.QUEUED:
+            logger.warning("a worker process died", run_id=self.id, block=name, deaths=ended.deaths, how=how)
+            text = f"The worker process died under this block ({how}); the block runs again."
+            line = LogLine(0, self._clock(), "warning", text, block=name, attempt=block.attempt)
+            self._report_later(LogLines(self.id, self.claim, (line,)))
+        return ended

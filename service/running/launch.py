@@ -41,19 +41,37 @@ def launch(
     Raises UnknownProject, UnknownPipeline, UnknownBlock or InputError before anything is written.
     """
     home = runtime.projects.default if project is None else runtime.projects.get(project)
-    declared = find_pipeline(home, pipeline)
-    new = NewRun(
-        id=new_id(),
-        project=home.name,
-        pipeline=declared.name,
-        execution_date=execution_date or runtime.clock(),
-        variables=check_inputs(declared, variables or {}),
-        selection=_checked_selection(declared, selection),
-        limits=run_limits(home.name, declared),
-        throttles=run_throttles(home.name, declared),
+    new = new_run(
+        runtime,
+        home,
+        find_pipeline(home, pipeline),
+        variables=variables,
+        execution_date=execution_date,
+        selection=selection,
     )
-
     return runtime.database.write(Commit.ENQUEUE, lambda tx: runs.enqueue(tx, new, idempotency_key))
+
+
+def new_run(
+    runtime: Runtime,
+    project: Project,
+    pipeline: Pipeline,
+    *,
+    variables: Mapping[str, Any] | None = None,
+    execution_date: datetime | None = None,
+    selection: Sequence[str] = (),
+) -> NewRun:
+    """Return a run to be enqueued. Raises UnknownBlock or InputError."""
+    return NewRun(
+        id=new_id(),
+        project=project.name,
+        pipeline=pipeline.name,
+        execution_date=execution_date or runtime.clock(),
+        variables=check_inputs(pipeline, variables or {}),
+        selection=_checked_selection(pipeline, selection),
+        limits=run_limits(project.name, pipeline),
+        throttles=run_throttles(project.name, pipeline),
+    )
 
 
 def find_pipeline(project: Project, name: str) -> Pipeline:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import structlog
@@ -18,6 +18,8 @@ import structlog
 from pipelines.project import Project, content_hash
 from service.errors import StoreError
 from service.running.active_run import ActiveRun
+from service.running.answers import MAX_DEPTH
+from service.running.calls import Calls
 from service.running.endings import Limits
 from service.running.executors.messages import run_message
 from service.runtime import Runtime, build_executor
@@ -35,13 +37,16 @@ LAST_REPORTS_SECONDS = 2.0  # for what the end of the processes means for their 
 
 
 class Worker:
-    """Executes runs of the projects this service serves. `only` restricts it to one run (`millrace run`)."""
+    """Executes runs of the projects this service serves.
+
+    `only` restricts it to one run and those that its blocks start (`millrace run`).
+    """
 
     def __init__(self, runtime: Runtime, engine_id: str, *, only: str | None = None) -> None:
         settings = runtime.settings
         self._runtime = runtime
         self._engine_id = engine_id
-        self._only = only
+        self._family = None if only is None else {only}  # the only runs to claim
         self._limits = Limits(
             memory_mb=settings.block_memory_mb,
             drain_seconds=settings.drain_seconds,
@@ -56,7 +61,8 @@ class Worker:
             patience_seconds=math.inf,
         )
         self._slots = 1 if only else settings.slots
-        self._executor = build_executor(settings, slots=self._slots, on_idle=self._on_idle)
+        self._executor = build_executor(settings, slots=self._slots, on_idle=self._wake_up)
+        self._calls = Calls(runtime, on_start=self._on_child, on_wait=self._wake_up)
         self._active: dict[str, ActiveRun] = {}
         self._active_changed = threading.Condition()
         self._wake = threading.Event()
@@ -72,6 +78,7 @@ class Worker:
         self._reports.start()
         self._subscription = self._runtime.wakeups.subscribe(self._on_topic)
         self._executor.start()
+        self._calls.start()
         for duty in (self._claim_loop, self._keep_loop, self._watch_loop):
             thread = threading.Thread(target=duty, name=duty.__name__.strip("_"), daemon=True)
             thread.start()
@@ -82,6 +89,11 @@ class Worker:
         """Return how many runs could begin now."""
         return self._executor.idle_count()
 
+    @property
+    def family(self) -> frozenset[str]:
+        """Of a worker with `only`: this run and all that were started below it so far."""
+        return frozenset(self._family or ())
+
     def drain(self) -> None:
         """Claim nothing more, and let runs rest once their running blocks have ended. Returns at once."""
         if not self._draining.is_set():
@@ -90,6 +102,7 @@ class Worker:
         self._wake.set()
         for run in self._current():
             run.drain()
+        self._calls.drain()
 
     def stop(self) -> None:
         """Drain; when the time for that is over, end what still runs and give it back."""
@@ -106,6 +119,7 @@ class Worker:
             thread.join(timeout=5)
         if self._subscription is not None:
             self._subscription.close()
+        self._calls.stop()
         self._reports.close()
 
     def _wait_until_idle(self, seconds: float) -> None:
@@ -121,17 +135,24 @@ class Worker:
             self._wake.clear()
 
     def _claim(self) -> None:
-        idle = self._executor.idle_count()
+        self._claim_for(self._executor.idle_count(), self._family)
+        self._executor.lend(min(len(self._calls.lenders), self._slots * MAX_DEPTH))
+        if awaited := self._calls.awaited:
+            self._claim_for(self._executor.lent_idle_count(), awaited)
+
+    def _claim_for(self, idle: int, only: Collection[str] | None) -> None:
+        """Take what `idle` processes can begin with, among the runs in `only`."""
         if not idle:
             return
         lease_until = time.monotonic() + self._runtime.settings.lease_seconds
-        claimed = self._runtime.database.write(Commit.CLAIM, partial(self._claim_in, idle))
+        wanted = None if only is None else sorted(only)
+        claimed = self._runtime.database.write(Commit.CLAIM, partial(self._claim_in, idle, wanted))
         for one in claimed:
             self._guarded(partial(self._begin, one, lease_until))  # one that cannot begin lapses
         if len(claimed) == idle:
             self._wake.set()  # there may be more, and a slot may have become free meanwhile
 
-    def _claim_in(self, idle: int, tx: Transaction) -> list[ClaimedRun]:
+    def _claim_in(self, idle: int, only: Sequence[str] | None, tx: Transaction) -> list[ClaimedRun]:
         return runs.claim(
             tx,
             engine_id=self._engine_id,
@@ -139,7 +160,7 @@ class Worker:
             lease_seconds=self._runtime.settings.lease_seconds,
             projects=[project.name for project in self._runtime.projects.all()],
             pin=self._pin,
-            only=[self._only] if self._only else None,
+            only=only,
         )
 
     def _pin(self, run: Run) -> Pin | str:
@@ -166,6 +187,7 @@ class Worker:
             clock=self._runtime.clock,
             limits=self._limits,
             on_end=self._on_run_end,
+            on_call=self._calls.ask,
         )
         with self._active_changed:
             before = self._active.get(run.id)
@@ -227,19 +249,26 @@ class Worker:
     # What others tell
 
     def _on_topic(self, topic: str) -> None:
+        self._calls.heard(topic)
         if topic == "queued":
             self._wake.set()
         elif topic.startswith("cancel:") and topic.removeprefix("cancel:") in self._active:
             self._keep_now.set()  # the renewal says whether it is so: a wake-up alone proves nothing
 
-    def _on_idle(self) -> None:
+    def _wake_up(self) -> None:
         self._wake.set()
+
+    def _on_child(self, run_id: str) -> None:
+        if self._family is not None:
+            self._family.add(run_id)
+            self._wake.set()
 
     def _on_run_end(self, run: ActiveRun) -> None:
         with self._active_changed:
             if self._active.get(run.id) is run:
                 del self._active[run.id]
                 self._active_changed.notify_all()
+        self._calls.ended(run)
 
     def _current(self) -> list[ActiveRun]:
         with self._active_changed:

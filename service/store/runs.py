@@ -33,6 +33,7 @@ __all__ = [
     "renew",
     "rescue",
     "retry",
+    "with_key",
 ]
 
 _RUN = select(*RUN_COLUMNS).where(runs.c.id == bindparam("run_id"))
@@ -108,6 +109,12 @@ def enqueue(tx: Transaction, new: NewRun, idempotency_key: str | None = None) ->
     admission.finish()
     tx.notify("queued")
     return _existing(tx.connection, new.id), True
+
+
+def with_key(connection: Connection, project: str, idempotency_key: str) -> Run | None:
+    """Return the run that was put into the queue under this key."""
+    row = connection.execute(_BY_KEY, {"idempotency": _digest(project, idempotency_key)}).one_or_none()
+    return None if row is None else run_of(row, blocks_of(connection, [row.id])[row.id])
 
 
 def get(connection: Connection, run_id: str) -> Run | None:

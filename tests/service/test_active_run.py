@@ -62,6 +62,7 @@ class Scene:
             clock=utc_now,
             limits=LIMITS,
             on_end=self.ended.append,
+            on_call=lambda run, message: None,
         )
 
     def start_block(self, block: str = "load", **keys: Any) -> None:

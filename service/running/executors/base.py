@@ -54,8 +54,14 @@ class Executor(Protocol):
     def idle_count(self) -> int:
         """Return how many runs may be assigned now."""
 
+    def lend(self, count: int) -> None:
+        """Have so many further places, for runs that others wait for; those in use stay until free."""
+
+    def lent_idle_count(self) -> int:
+        """Return how many runs may be assigned to these now."""
+
     def assign(self, assignment: Assignment) -> None:
-        """Take a run. Only one thread assigns, and never more than `idle_count` allowed."""
+        """Take a run. Only one thread assigns, and never more than the counts allow."""
 
     def stop(self) -> None:
         """End all processes; what they still execute dies with them."""

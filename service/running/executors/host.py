@@ -5,6 +5,7 @@ Started as `python -m service.running.executors.host FD`. The only place where b
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import queue
@@ -36,6 +37,7 @@ from pipelines.surroundings import add_project_to_path, restored_process
 from pipelines.variables import RunFacts, merged_variables
 from service.clock import utc_now
 from service.running.executors.base import Message
+from service.running.executors.calls import ChannelCalls
 from service.running.executors.channel import Channel, die, outlive_sigterm
 from service.running.executors.leftovers import adopt_orphans, end_children
 from service.running.executors.modules import LoadedModules
@@ -131,6 +133,7 @@ class Host:
         self._hello = hello
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._listener: ChannelListener | None = None  # of the run in hand
+        self._calls: ChannelCalls | None = None  # of its blocks
         self._drain = threading.Event()
         self._active = threading.Event()
         self._lease_until = float("inf")
@@ -171,6 +174,8 @@ class Host:
                     self._lease_until = message["until"]
                 case "recorded" if self._listener is not None:
                     self._listener.recorded(message["block"])
+                case "answer" if self._calls is not None:
+                    self._calls.answered(message)
                 case "drain":
                     self._drain.set()
 
@@ -231,10 +236,11 @@ class Host:
         root = Path(message["root"])
         self._modules.watch(root)
         add_project_to_path(root)
+        calls = self._calls = ChannelCalls(self._channel)
         try:
             with restored_process(root):
                 return execute(
-                    run_spec(message, pipeline),
+                    dataclasses.replace(run_spec(message, pipeline), service=calls),
                     listener,
                     checkpoints=self._checkpoints,
                     profiles=Profiles(root, environ=os.environ, secrets=self._secrets),
@@ -244,6 +250,7 @@ class Host:
                     log_caps=self._log_caps,
                 )
         finally:
+            calls.close()
             for process in end_children():
                 listener.log(
                     None,

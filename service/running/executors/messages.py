@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from service.settings import Settings
-from service.store.values import ClaimedRun, LogLine
+from service.store.calls import Outputs
+from service.store.values import ClaimedRun, LogLine, Run
 
 
 def hello_of(settings: Settings) -> dict[str, Any]:
@@ -68,6 +69,31 @@ def log_line_of(line: Mapping[str, Any]) -> LogLine:
         block=line["block"],
         attempt=line["attempt"],
     )
+
+
+def run_answer(run: Run, *, is_new: bool = False) -> dict[str, Any]:
+    """Return a run as a block sees it: the fields of `pipelines.calls.CalledRun`."""
+    return {
+        "id": run.id,
+        "pipeline": run.pipeline,
+        "state": str(run.state),
+        "variables": dict(run.variables),
+        "execution_date": _text(run.execution_date),
+        "created_at": _text(run.created_at),
+        "started_at": _text(run.started_at),
+        "finished_at": _text(run.finished_at),
+        "error": run.error,
+        "is_new": is_new,
+    }
+
+
+def outputs_message(outputs: Outputs) -> dict[str, Any]:
+    """Return where outputs are stored: the fields of `pipelines.calls.StoredOutputs`."""
+    return {
+        "run_id": outputs.run_id,
+        "finished_at": _text(outputs.finished_at),
+        "manifests": {name: dict(manifest) for name, manifest in outputs.manifests.items()},
+    }
 
 
 def moment_of(text: str | None) -> datetime | None:

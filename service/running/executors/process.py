@@ -307,10 +307,13 @@ class Slot:
 
 
 class ProcessExecutor:
-    """A fixed number of slots, each with one warm process."""
+    """A number of slots, each with one warm process, and as many beside them as are lent."""
 
     def __init__(self, slots: int, hello: Mapping[str, Any], on_idle: Callable[[], None]) -> None:
+        self._hello = hello
+        self._on_idle = on_idle
         self._slots = [Slot(hello, on_idle) for _ in range(slots)]
+        self._lent: list[Slot] = []
 
     def start(self) -> None:
         for slot in self._slots:
@@ -319,19 +322,33 @@ class ProcessExecutor:
     def idle_count(self) -> int:
         return sum(slot.is_idle for slot in self._slots)
 
+    def lend(self, count: int) -> None:
+        """Have `count` slots beside the others; surplus ones end as soon as they are free."""
+        while len(self._lent) < count:
+            slot = Slot(self._hello, self._on_idle)
+            self._lent.append(slot)
+            slot.start()
+        for slot in [slot for slot in self._lent if slot.is_free][: len(self._lent) - count]:
+            self._lent.remove(slot)
+            threading.Thread(target=slot.close, name="close-lent", daemon=True).start()
+
+    def lent_idle_count(self) -> int:
+        return sum(slot.is_idle for slot in self._lent)
+
     def assign(self, assignment: Assignment) -> None:
-        """Give the run to an idle slot, rather one that has its project loaded.
+        """Give the run to an idle slot, rather one of the first ones, rather one that has its project loaded.
 
         An idle process may have died since the claim; then its slot's next process takes the run.
         """
-        free = [slot for slot in self._slots if slot.is_free]
+        free = [slot for slot in (*self._slots, *self._lent) if slot.is_free]
         if not free:
             raise RuntimeError("no free slot: claim no more runs than idle_count()")
         order = {assignment.project: 0, None: 1}
-        min(free, key=lambda slot: (not slot.is_idle, order.get(slot.project, 2))).assign(assignment)
+        best = min(free, key=lambda slot: (not slot.is_idle, slot in self._lent, order.get(slot.project, 2)))
+        best.assign(assignment)
 
     def stop(self) -> None:
-        closers = [threading.Thread(target=slot.close) for slot in self._slots]
+        closers = [threading.Thread(target=slot.close) for slot in (*self._slots, *self._lent)]
         for closer in closers:
             closer.start()
         for closer in closers:
