@@ -8,7 +8,19 @@ from typing import Any
 from pipelines.model import CheckKind, DataCheck
 from pipelines.parse_fields import Section, closest, duration_seconds, listed
 
-COLUMN_TYPES = ("any", "bool", "date", "datetime", "decimal", "dict", "float", "int", "list", "number", "string")
+COLUMN_TYPES = (
+    "any",
+    "bool",
+    "date",
+    "datetime",
+    "decimal",
+    "dict",
+    "float",
+    "int",
+    "list",
+    "number",
+    "string",
+)
 _SEVERITIES = ("error", "warning")
 _OF = ("now", "execution_date")
 
@@ -107,7 +119,9 @@ def _schema(section: Section) -> tuple[tuple[str, ...], _Options]:
         kind = str(wanted.get("type", "any"))
         if kind not in COLUMN_TYPES:
             hint = closest(kind, COLUMN_TYPES)
-            given.error(name, f"column '{name}': '{kind}' is no type; use one of {listed(COLUMN_TYPES)}{hint}")
+            given.error(
+                name, f"column '{name}': '{kind}' is no type; use one of {listed(COLUMN_TYPES)}{hint}"
+            )
         types[str(name)] = kind
         if wanted.get("required") is False:
             optional.append(str(name))
