@@ -163,7 +163,7 @@ def _take_cases(verdict: _Verdict, frame: pd.DataFrame, cases: pd.DataFrame) -> 
     verdict.bad += of_rows["index"].nunique()
     for row in of_rows["index"].drop_duplicates().head(MAX_SAMPLES - len(verdict.samples)):
         verdict.samples.append(_sample(verdict, frame, int(row)))
-    for case in cases[cases["index"].isna()].to_dict("records"):
+    for _, case in cases[cases["index"].isna()].iterrows():
         verdict.faults[_fault(verdict.check, frame, case)] = None
 
 
@@ -180,7 +180,7 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _fault(check: DataCheck, frame: pd.DataFrame, case: Mapping[str, Any]) -> str:
+def _fault(check: DataCheck, frame: pd.DataFrame, case: pd.Series[Any]) -> str:
     if case["check"] == "column_in_dataframe":
         return f"there is no column {case['failure_case']!r}"
     if case["check"] == "column_in_schema":

@@ -99,7 +99,8 @@ def _not_installed(python: str) -> str:
 def _output(context: BlockContext, settings: DbtSettings, folder: Path) -> tuple[Any, ...]:
     """Return the rows of a single model, if a block follows that is not dbt's and so wants them."""
     following = [context.pipeline.block(name) for name in context.pipeline.downstream(context.block.name)]
-    if settings.model is None or all(block.type is BlockType.DBT for block in following):
+    is_read = any(block.type is not BlockType.DBT for block in following) or bool(context.block.checks)
+    if settings.model is None or not is_read:
         return ()
     table, given = relation(folder, settings.model), connection(settings)
     if table is None or given is None:

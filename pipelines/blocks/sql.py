@@ -309,9 +309,10 @@ class _Execution:
             return work(session)
 
     def _rows_for_others(self, table: str) -> tuple[Any, ...]:
-        """Return the table's rows, unless nothing follows that would read them anywhere but in the table."""
+        """Return the table's rows, unless nothing would read them anywhere but in the table."""
         context = self.context
         following = [context.pipeline.block(name) for name in context.pipeline.downstream(context.block.name)]
-        if all(_is_read_in_place(context, writer=context.block, reader=block) for block in following):
+        in_place = all(_is_read_in_place(context, writer=context.block, reader=block) for block in following)
+        if in_place and not context.block.checks:
             return ()
         return (self.connector.load(f"SELECT * FROM {table}", limit=self.settings.limit),)

@@ -28,7 +28,7 @@ from service.web.schemas import run_json
 
 @dataclass(frozen=True)
 class Tested:
-    """A pipeline, the run that tried it, and the `@test` functions of each block that ran."""
+    """A pipeline, the run that tried it, and the `@test` functions and checks of each block that ran."""
 
     pipeline: Pipeline
     run: Run
@@ -56,11 +56,11 @@ def test(
     projects: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Run pipelines (all by default) and report the @test functions of their blocks.
+    """Run pipelines (all by default) and report the @test functions and checks of their blocks.
 
     Blocks run for real, on the project's own profiles, but the state of the service (runs, events,
     checkpoints) is thrown away afterwards. Exporters are left out unless you ask for them. Exits with 1
-    when a block or one of its tests fails.
+    when a block, one of its tests or one of its checks fails.
     """
     with _throw_away_runtime(projects) as runtime:
         chosen = _chosen(runtime, names)
@@ -124,7 +124,10 @@ def _try(
         raise click.UsageError(f"{pipeline.name}: {error}") from error
     run = execute(runtime, queued, SilentView())
     sources = project.sources_of(pipeline.name)
-    tests = {block.name: tests_in(sources.get(block.path, "")) for block in pipeline.blocks}
+    tests = {
+        block.name: (*tests_in(sources.get(block.path, "")), *map(str, block.checks))
+        for block in pipeline.blocks
+    }
     return Tested(pipeline, run, tests)
 
 

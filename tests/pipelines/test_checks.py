@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.model import Block, BlockType
 from pipelines.parse_checks import read_checks
 from pipelines.parse_fields import Findings, Section
 from pipelines.parse_yaml import read_yaml
@@ -205,3 +206,15 @@ def test_wrong_declarations_are_reported_with_their_lines(tmp_path: Path) -> Non
     assert "`extra` says something of a `schema` only" in found[15]
     assert "not_null, unique" in found[16]
     assert 17 in found
+
+
+def test_table_that_a_sql_block_wrote_is_checked(bench: Bench) -> None:
+    (bench.root / "io_config.yaml").write_text("default:\n  DUCKDB_DATABASE: shop.duckdb\n")
+    block = Block(
+        "trips", BlockType.DATA_EXPORTER, "sql", "data_exporters/trips.sql",
+        checks=checks("- unique: [id]\n- not_null: [id]\n"),
+    )  # fmt: skip
+
+    error = bench.run((block, "SELECT * FROM (VALUES (1), (1)) AS trips(id)")).error or ""
+
+    assert "1 of its checks failed: unique(id): 1 of 2 rows, such as 1" in error
