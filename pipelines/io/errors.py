@@ -15,7 +15,13 @@ from pipelines.errors import MillraceError, TerminalError
 
 
 class ConnectorError(MillraceError):
-    """A connector could not do what a block asked of it."""
+    """A connector could not do what a block asked of it.
+
+    `statement` and `offset` (in characters) tell where in the SQL the fault is, when the database says so.
+    """
+
+    statement: str | None = None
+    offset: int | None = None
 
 
 class ConnectionFailed(ConnectorError):

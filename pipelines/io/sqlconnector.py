@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.io.base import Connector, Policy
 from pipelines.io.errors import ExportRefused
-from pipelines.io.sqltext import Relation
+from pipelines.io.sqltext import Relation, quoted
+from pipelines.io.splitting import split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +24,11 @@ class SqlConnector(Connector):
 
     One connector serves one thread at a time.
     """
+
+    @property
+    def glot(self) -> str | None:
+        """What sqlglot calls the SQL of this database; None where it has no name for it."""
+        return None
 
     @property
     @abstractmethod
@@ -65,6 +71,22 @@ class SqlConnector(Connector):
         """
         with self.transaction() as session:
             return self.read(session, query, limit=limit, **bound_values(binds))
+
+    def statements(self, sql: str) -> list[str]:
+        """Split a text into the statements that this database takes one by one."""
+        return split(sql, self.glot)
+
+    def quoted(self, *names: str) -> str:
+        """Return a name, or names joined by dots, as this database quotes them."""
+        return ".".join(quoted(name) for name in names if name)
+
+    def table_sql(self, relation: Relation) -> str:
+        """Return a table as it is written in SQL."""
+        return self.quoted(relation.schema, relation.name)
+
+    def staged_sql(self, name: str) -> str:
+        """Return a table that `stage` made, as it is written in SQL."""
+        return self.quoted(name)
 
     def relation(self, schema: str | None, table: str | None) -> Relation:
         """Return the table of that name, in the profile's schema when none is given."""

@@ -1,0 +1,8 @@
+"""Databases by SQLAlchemy: one connector, and for each database one object that says what it does its own way.
+
+No module here loads a driver; SQLAlchemy does, when a connection is made.
+"""
+
+from pipelines.io.sqlalchemy.connector import AlchemyConnector, SQLAlchemy
+
+__all__ = ["AlchemyConnector", "SQLAlchemy"]
