@@ -6,16 +6,20 @@ One thread for each run, so that no block waits for the disk, and an upstream bl
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from pipelines.checkpoints import Checkpoints
 from pipelines.errors import NotStorableError
 from pipelines.runspec import BlockReport, RunListener, RunSpec
+
+LONGEST_FILE_NAME = 180  # characters of a block's name, as file names have it
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Finisher:
         try:
             manifest = self._checkpoints.save(
                 self._spec.facts.run_id,
-                report.block,
+                _file_name(report.block),
                 report.attempt,
                 outputs,
                 allow_pickle=self._spec.pipeline.allow_pickle,
@@ -85,6 +89,13 @@ class Finisher:
             self._listener.log(report.block, report.attempt, "warning", text, report.finished_at)
             return dataclasses.replace(report, volatile=True)
         return dataclasses.replace(report, checkpoint=manifest)
+
+
+def _file_name(block: str) -> str:
+    """Return the name for the files of a block: children can have longer names than file systems take."""
+    if len(quote(block, safe="")) <= LONGEST_FILE_NAME:
+        return block
+    return f"{block[:20]}~{hashlib.sha256(block.encode()).hexdigest()[:16]}"
 
 
 def _error_of(future: Future[None]) -> BaseException | None:

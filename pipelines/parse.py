@@ -36,6 +36,7 @@ _CONCURRENCY_KEYS = frozenset(
         "pipeline_run_limit",
         "pipeline_run_limit_all_triggers",
         "on_pipeline_run_limit_reached",
+        "dynamic_child_limit",
     ]
 )
 _PROJECT_KEYS = words(
@@ -171,6 +172,7 @@ def _pipeline(name: str, section: Section, sources: Sources, retry: RetryPolicy)
         timeout_seconds=section.seconds("timeout"),
         run_limit=min(limits, default=None),
         block_limit=concurrency.count("block_run_limit", least=1),
+        child_limit=concurrency.count("dynamic_child_limit", 10_000, least=1) or 10_000,
         allow_blocks_to_fail=section.boolean("allow_blocks_to_fail", default=False),
         when_full=_when_full(concurrency),
         throttle=_throttle(section),

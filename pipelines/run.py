@@ -246,7 +246,11 @@ class _Walk:
         """Find the children of a block that runs once for each item, and let those start that may."""
         now = self._clock()
         try:
-            found = members(controller, self._inputs.outputs, most=self._spec.pipeline.child_limit)
+            found = members(
+                controller,
+                lambda giver: self._inputs.outputs(giver, controller),
+                most=self._spec.pipeline.child_limit,
+            )
             children = make_children(controller, found, self._spec.progress, self._checkpoints)
         except MillraceError as error:
             self._listener.block_expanded(controller.name, controller.attempt, now, [])
@@ -292,7 +296,7 @@ class _Walk:
     # Commits, retries, deaths
 
     def _tell_of_deaths(self, nodes: Iterable[Node]) -> None:
-        """Call the callbacks of blocks that were ended from outside, and so could not call them themselves."""
+        """Call the callbacks of blocks that were ended from outside, and could not call them themselves."""
         for node in nodes:
             if node.state is State.FAILED and node.was_killed:
                 report = self._attempts.tell_of_death(node)

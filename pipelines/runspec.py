@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +24,19 @@ class BlockProgress:
     checkpoint: Mapping[str, Any] | None = None
     volatile: bool = False
     retry_at: datetime | None = None
+    rows: int | None = None
+    error: str | None = None
+    killed: bool = False  # it failed by being ended from outside, and its callbacks have not heard of it
+    first_started_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What one run may ask for beside its variables; it is kept as a plain mapping of these names."""
+
+    allow_blocks_to_fail: bool = False
+    timeout_seconds: float | None = None  # in place of the pipeline's
+    timeout_status: str = "failed"  # or cancelled: how a run over its time ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +51,16 @@ class RunSpec:
     progress: Mapping[str, BlockProgress] = field(default_factory=dict)
     selection: tuple[str, ...] = ()  # the only blocks to run; empty means all
     service: ServiceCalls | None = None  # what its blocks may ask for
+    options: RunOptions = field(default_factory=RunOptions)
+
+    @property
+    def allows_blocks_to_fail(self) -> bool:
+        return self.options.allow_blocks_to_fail or self.pipeline.allow_blocks_to_fail
 
 
 @dataclass(frozen=True, slots=True)
 class BlockReport:
-    """A block reached `state`: succeeded, failed, waiting (a retry is due), upstream_failed or skipped."""
+    """A block reached `state`: succeeded, failed, waiting (a retry or look), upstream_failed, skipped."""
 
     block: str
     state: str
@@ -54,12 +72,19 @@ class BlockReport:
     retry_at: datetime | None = None
     checkpoint: Mapping[str, Any] | None = None
     volatile: bool = False
+    reason: str | None = None  # why it waits, or was skipped
 
 
 class RunListener(Protocol):
     """Who hears of a run. Called from several threads."""
 
     def block_started(self, block: str, attempt: int, at: datetime) -> None: ...
+
+    def block_expanded(
+        self, block: str, attempt: int, at: datetime, children: Sequence[tuple[str, int]]
+    ) -> None:
+        """Hear that a block runs as these children, given as name and number, before any of them starts."""
+        ...
 
     def block_ended(self, report: BlockReport) -> Future[None]:
         """Return what completes once the report is committed.

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import inspect
-import linecache
 import os
 import sys
 import threading
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
+from pipelines.blocks.calling import POSITIONAL, chosen_keywords, parameters_of
+from pipelines.blocks.streaming import called_per_batch, spooled, stream_form
 from pipelines.checkpoints import BLOCK_MODULE_PREFIX
 from pipelines.context import BlockContext
-from pipelines.decorators import DECORATORS, Collector, collecting
+from pipelines.decorators import Collector, collecting
 from pipelines.errors import BlockCodeError
+from pipelines.handover import own_copy
+from pipelines.mage.decorators import INJECTED
+from pipelines.mage.importing import current_places
+from pipelines.mage.sources import compiled
 
 Outputs = tuple[Any, ...]
 
@@ -31,14 +35,19 @@ def run_python(context: BlockContext, inputs: Sequence[Any]) -> Outputs:
     Whatever the file or the function raises comes out as it is; a rule that the code breaks, as
     BlockCodeError.
     """
-    with _ends_forked_children(), _loaded(context) as collector:
+    with _ends_forked_children(), loaded(context, inputs) as collector:
         function = _function_of(context, collector)
-        arguments, keywords = _arguments(context, function, inputs)
+        where = f"{context.block.path}:{_line_of(function)}"
+        form = stream_form(context, collector.options_of(function), where)
+        arguments, keywords = _arguments(context, function, inputs, {"batch_number": 1} if form else {})
         del inputs
-        result = function(*arguments, **keywords)
+        if form is None:
+            result = function(*arguments, **keywords)
+        else:
+            result = called_per_batch(context, function, form, arguments, keywords, where)
         del arguments
-        outputs = outputs_of(result)
-        _refuse_one_time_outputs(context, function, outputs)
+        outputs = spooled(context, outputs_of(result), where)
+        del result
         for test in collector.of("test"):
             _run_test(context, test, outputs)
     return outputs
@@ -73,23 +82,37 @@ def _ends_forked_children() -> Iterator[None]:
 
 
 @contextmanager
-def _loaded(context: BlockContext) -> Iterator[Collector]:
+def loaded(context: BlockContext, inputs: Sequence[Any]) -> Iterator[Collector]:
     """Execute the block's file as a module of its own, importable by name for as long as the block runs."""
     file = str(context.root / context.block.path)
     module = types.ModuleType(BLOCK_MODULE_PREFIX + context.block.name)
     module.__file__ = file
-    vars(module).update(DECORATORS)
+    code = compiled(context.source, file, current_places())
+    vars(module).update(_inputs_by_name(context, inputs, _names_in(code)))
+    vars(module).update(INJECTED)
     sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up
     with _one_at_a_time, collecting(vars(module)) as collector:
-        exec(_compiled(context.source, file), vars(module))  # noqa: S102 - user code is what this is for
+        exec(code, vars(module))  # noqa: S102 - user code is what this is for
     yield collector
 
 
-@lru_cache(maxsize=512)
-def _compiled(source: str, file: str) -> types.CodeType:
-    # Without a time stamp linecache keeps these lines: they are what runs, whatever the file says by now.
-    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
-    return compile(source, file, "exec", dont_inherit=True)
+def _inputs_by_name(context: BlockContext, inputs: Sequence[Any], wanted: frozenset[str]) -> dict[str, Any]:
+    """Return the inputs that the code speaks of as globals, as in Mage: `df_1`, and by their block's name.
+
+    Copies, because the function may change its own; and only what is named, because they cost memory.
+    """
+    found = {}
+    for number, (block, value) in enumerate(zip(context.upstream, inputs, strict=False), start=1):
+        for name in (f"df_{number}", block):
+            if name in wanted:
+                found[name] = own_copy(value)
+    return found
+
+
+def _names_in(code: types.CodeType) -> frozenset[str]:
+    """Return the names that a file's code looks up beyond its functions' own."""
+    inner = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return frozenset(code.co_names).union(*map(_names_in, inner))
 
 
 def _function_of(context: BlockContext, collector: Collector) -> Callable[..., Any]:
@@ -106,35 +129,17 @@ def _function_of(context: BlockContext, collector: Collector) -> Callable[..., A
 
 
 def _arguments(
-    context: BlockContext, function: Callable[..., Any], inputs: Sequence[Any]
+    context: BlockContext, function: Callable[..., Any], inputs: Sequence[Any], more: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    parameters = _parameters(function)
-    _check_arity(context, function, parameters, len(inputs))
-    return tuple(inputs), _keywords(parameters, len(inputs), context.keywords)
-
-
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    return list(inspect.signature(function).parameters.values())
-
-
-def _keywords(parameters: list[inspect.Parameter], taken: int, offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Choose the keywords the function can take and that no input has taken by position."""
-    positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
-    filled = {parameter.name for parameter in positional[:taken]}
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        return {name: value for name, value in offered.items() if name not in filled}
-    by_name = {parameter.name for parameter in parameters if parameter.kind in _BY_NAME} - filled
-    return {name: value for name, value in offered.items() if name in by_name}
-
-
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_BY_NAME = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = parameters_of(function)
+    _check_arity(context, function, [one for one in parameters if one.name not in more], len(inputs))
+    return tuple(inputs), chosen_keywords(parameters, len(inputs), {**context.keywords, **more})
 
 
 def _check_arity(
     context: BlockContext, function: Callable[..., Any], parameters: list[inspect.Parameter], given: int
 ) -> None:
-    positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
+    positional = [parameter for parameter in parameters if parameter.kind in POSITIONAL]
     wanted = [parameter.name for parameter in positional if parameter.default is inspect.Parameter.empty]
     takes_any = any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
     where = f"{context.block.path}:{_line_of(function)}"
@@ -156,23 +161,6 @@ def _check_arity(
         )
 
 
-def _refuse_one_time_outputs(
-    context: BlockContext, function: Callable[..., Any], outputs: Sequence[Any]
-) -> None:
-    """Raise when an output gives its values only once: each consumer, and each retry, would get a part."""
-    for output in outputs:
-        if isinstance(output, Iterator):
-            remedy = "return a list or a DataFrame of its values"
-        elif inspect.isawaitable(output):
-            remedy = "await it in the block, for instance with asyncio.run()"
-        else:
-            continue
-        raise BlockCodeError(
-            f"{context.block.path}:{_line_of(function)}: block {context.block.name!r} returned a "
-            f"{type(output).__name__}, which gives its values only once; {remedy}"
-        )
-
-
 def _line_of(function: Callable[..., Any]) -> int:
     code = getattr(inspect.unwrap(function), "__code__", None)
     return code.co_firstlineno if code is not None else 1
@@ -181,7 +169,7 @@ def _line_of(function: Callable[..., Any]) -> int:
 def _run_test(context: BlockContext, test: Callable[..., Any], outputs: Outputs) -> None:
     """Call a test on the outputs. A test of a block that returned nothing gets None, and can say so."""
     arguments = outputs or (None,)
-    parameters = _parameters(test)
+    parameters = parameters_of(test)
     if not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
-        arguments = arguments[: sum(p.kind in _POSITIONAL for p in parameters)]
-    test(*arguments, **_keywords(parameters, len(arguments), context.keywords))
+        arguments = arguments[: sum(p.kind in POSITIONAL for p in parameters)]
+    test(*arguments, **chosen_keywords(parameters, len(arguments), context.keywords))

@@ -81,9 +81,10 @@ _BLOCKS = (
         block_runs.c.item,
         block_runs.c.reason,
         block_runs.c.first_started_at,
+        block_runs.c.killed,
     )
     .where(block_runs.c.run_id.in_(bindparam("run_ids", expanding=True)))
-    .order_by(block_runs.c.run_id, block_runs.c.position)
+    .order_by(block_runs.c.run_id, block_runs.c.position, block_runs.c.item.nulls_first())
 )
 
 
@@ -197,4 +198,4 @@ def blocks_of(connection: Connection, run_ids: Sequence[str]) -> dict[str, list[
 def _block_of(row: AnyRow) -> BlockRun:
     values = row._asdict()
     del values["run_id"]
-    return BlockRun(**{**values, "state": BlockState(row.state)})
+    return BlockRun(**{**values, "state": BlockState(row.state), "killed": bool(row.killed)})

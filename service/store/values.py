@@ -195,6 +195,7 @@ class BlockRun:
     item: int | None = None  # of a dynamic child: its number among them
     reason: str | None = None  # why it waits, or was skipped
     first_started_at: datetime | None = None  # over all tries and looks
+    killed: bool = False  # it failed by being ended from outside; its callbacks have not heard of it
 
 
 @dataclass(frozen=True, slots=True)

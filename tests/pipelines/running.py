@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -37,6 +37,11 @@ class Listener:
     def block_started(self, block: str, attempt: int, at: datetime) -> None:
         self.calls.append(("started", block))
 
+    def block_expanded(
+        self, block: str, attempt: int, at: datetime, children: Sequence[tuple[str, int]]
+    ) -> None:
+        self.calls.append(("expanded", block))
+
     def block_ended(self, report: BlockReport) -> Future[None]:
         self.calls.append((report.state, report.block))
         self.reports.append(report)
@@ -61,8 +66,15 @@ class Listener:
         """Return what a store would know after these reports."""
         return {
             report.block: BlockProgress(
-                report.state, report.attempt, 0, report.checkpoint, report.volatile, report.retry_at
-            )
+                report.state,
+                report.attempt,
+                0,
+                report.checkpoint,
+                report.volatile,
+                report.retry_at,
+                rows=report.rows,
+                error=report.error,
+            )  # fmt: skip
             for report in self.reports
         }
 
