@@ -202,6 +202,11 @@ def get_variable(pipeline_uuid: str, block_uuid: str, key: str = "output_0") -> 
     return outputs[number]
 
 
+def latest_outputs(pipeline_uuid: str, blocks: Sequence[str] = ()) -> StoredOutputs | None:
+    """Return where the outputs of the pipeline's latest successful run are; None when there is none."""
+    return _service_of(_running_block("latest_outputs")).latest(pipeline_uuid, blocks)
+
+
 def load_outputs(context: BlockContext, manifest: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the outputs that a manifest of another run names. Raises CheckpointError."""
     if context.checkpoints is None:

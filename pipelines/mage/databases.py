@@ -133,7 +133,7 @@ class _Database(BaseIO):
         case_sensitive: bool = False,
         **options: Any,
     ) -> None:
-        """Write a frame into a table, whole or not at all. The names of its columns are cleaned as Mage does."""
+        """Write a frame into a table, whole or not at all; its columns get names as Mage cleans them."""
         self.commit()
         query = options.pop("query_string", None)
         if query:
@@ -183,7 +183,7 @@ _PASSED_ON = frozenset(
 )
 
 
-class _RollBack(Exception):  # noqa: N818 - it is thrown into a transaction to end it, and is no error
+class _RollBack(Exception):
     pass
 
 

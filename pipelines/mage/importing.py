@@ -1,7 +1,7 @@
 """Makes `mage_ai` and the project's own package importable while a run goes on, and only then.
 
-Two finders of the import system. The first has `mage_ai` and the modules of the project's folder, whose paths
-below `/home/src` it maps. The second comes after all others and knows the names that the project had elsewhere:
+Two finders of the import system. The first has `mage_ai`, and the modules of the project, whose paths below
+`/home/src` it maps. The second comes after all others and knows the names that the project had elsewhere:
 `default_repo`, the `name` of its `metadata.yaml`, and whatever its own code calls it.
 """
 

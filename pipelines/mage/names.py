@@ -54,7 +54,7 @@ MODULES: Mapping[str, tuple[str, frozenset[str]]] = {
         ("orchestration.run_status_checker", "triggers", "check_status"),
         ("data_cleaner.transformer_actions.base", "actions", "BaseAction"),
         ("data_cleaner.transformer_actions.utils", "actions", "build_transformer_action"),
-        ("data_cleaner.transformer_actions.constants", "constants", "ActionType Axis"),
+        ("data_cleaner.transformer_actions.constants", "constants", "ActionType Axis ImputationStrategy"),
         ("data_cleaner.column_types.column_type_detector", "columntypes", "infer_column_types"),
         ("data_cleaner.column_types.constants", "constants", "ColumnType"),
         ("data_cleaner.column_type_detector", "columntypes", "infer_column_types"),
