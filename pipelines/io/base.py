@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -60,6 +60,17 @@ class Policy:
         if policy is IfExists.MERGE and not wanted:
             raise ExportRefused("if_exists='merge' needs `keys`: the columns that identify a row")
         return cls(policy, wanted, method)
+
+    def of_next_write(self, target: str) -> Policy:
+        """Return what the coming write to a target is to do.
+
+        In a function that is called for each batch of its input, the first call replaces, and the others
+        append: the rows of one run are one export.
+        """
+        context = current_block.get()
+        if context is None or self.if_exists not in (IfExists.REPLACE, IfExists.FAIL):
+            return self
+        return self if context.effects.replaces(target) else replace(self, if_exists=IfExists.APPEND)
 
 
 def _listed(names: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:

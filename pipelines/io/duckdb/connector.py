@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import duckdb
-import pandas as pd
+import pyarrow as pa
 
 from pipelines.io.base import Policy, refuse_unknown
-from pipelines.io.duckdb.reading import read_query
+from pipelines.io.duckdb.reading import read_query, stream_query
+from pipelines.io.duckdb.streaming import Rereadable, reader_for_each_try, stage_once, write_stream
 from pipelines.io.duckdb.tables import (
     Order,
     columns_of,
@@ -26,9 +27,10 @@ from pipelines.io.duckdb.tables import (
 )
 from pipelines.io.effects import EFFECTS_COLUMNS, EFFECTS_TABLE, Effect, transaction, write_once
 from pipelines.io.errors import ConnectionFailed, ExportRefused, QueryFailed
-from pipelines.io.frames import to_arrow
-from pipelines.io.sqlconnector import SqlConnector
+from pipelines.io.frames import FrameKind, is_streamed, to_arrow, to_reader
+from pipelines.io.sqlconnector import SqlConnector, bound_values
 from pipelines.io.sqltext import Relation, bind, first_word, quoted, statements
+from pipelines.streams import Stream
 
 if TYPE_CHECKING:
     from pipelines.io.config import Profile
@@ -82,8 +84,38 @@ class DuckDB(SqlConnector):
         return self._settings.schema
 
     def read(
-        self, session: duckdb.DuckDBPyConnection, query: str, *, limit: int | None = None, **binds: Any
-    ) -> pd.DataFrame:
+        self,
+        session: duckdb.DuckDBPyConnection,
+        query: str,
+        *,
+        limit: int | None = None,
+        frame: FrameKind = "pandas",
+        **binds: Any,
+    ) -> Any:
+        return read_query(session, self._asked(session, query, limit, binds), binds, frame)
+
+    def load(self, query: str, limit: int | None = None, frame: FrameKind = "pandas", **binds: Any) -> Any:
+        """Return the rows of a query; `:name` in it takes the value of that keyword. See SqlConnector."""
+        with self.transaction() as session:
+            return self.read(session, query, limit=limit, frame=frame, **bound_values(binds))
+
+    def stream(self, query: str, limit: int | None = None, **binds: Any) -> pa.RecordBatchReader:
+        """Return the rows of a query as Arrow batches, in bounded memory, for one pass.
+
+        The file stays open until the last batch is read. Sums of whole numbers are decimals.
+        """
+        batches = self._batches(query, limit, bound_values(binds))
+        return pa.RecordBatchReader.from_batches(next(batches).schema, batches)
+
+    def _batches(self, query: str, limit: int | None, binds: dict[str, Any]) -> Iterator[pa.RecordBatch]:
+        with self.transaction() as session:
+            yield from stream_query(session, self._asked(session, query, limit, binds), binds)
+
+    @staticmethod
+    def _asked(
+        session: duckdb.DuckDBPyConnection, query: str, limit: int | None, binds: dict[str, Any]
+    ) -> str:
+        """Run all statements but the last, and return that one."""
         *before, last = statements(bind(query, binds, "${}")) or [""]
         if not last:
             raise QueryFailed("the query is empty")
@@ -91,7 +123,7 @@ class DuckDB(SqlConnector):
             run(session, statement)
         if limit is not None and first_word(last) in ("SELECT", "WITH", "FROM", "VALUES"):
             last = f"SELECT * FROM ({last}\n) AS limited LIMIT {int(limit)}"
-        return read_query(session, last, binds)
+        return last
 
     def export(
         self,
@@ -107,8 +139,9 @@ class DuckDB(SqlConnector):
     ) -> int:
         """Write a frame into a table, all or nothing, and return its rows.
 
-        DuckDB reads the frame where it lies in memory. `append` wants the table's columns, `merge`
-        updates by `keys`. Schema and table are made when they are absent. Names are taken as they are.
+        DuckDB reads a frame where it lies in memory, and pulls batches of what is streamed. `append` wants
+        the table's columns, `merge` updates by `keys`. Schema and table are made when they are absent. Names
+        are taken as they are.
         """
         refuse_unknown("DuckDB.export", mage)
         policy = Policy.of(
@@ -117,9 +150,13 @@ class DuckDB(SqlConnector):
             unique_constraints=unique_constraints,
             unique_conflict_method=unique_conflict_method,
         )
-        order = Order(self.relation(schema_name, table_name), policy)
+        target = self.relation(schema_name, table_name)
+        order = Order(target, policy.of_next_write(f"duckdb:{target}"))
+        if is_streamed(df):
+            reader = reader_for_each_try(df, index)
+            return self.write_once(str(target), lambda connection: write_stream(connection, reader(), order))
         table = to_arrow(df, index=index)
-        return self.write_once(str(order.target), lambda connection: write_frame(connection, table, order))
+        return self.write_once(str(target), lambda connection: write_frame(connection, table, order))
 
     def execute(self, query: str, **binds: Any) -> int:
         """Run one or more statements in one transaction and return how many rows the last one touched."""
@@ -177,7 +214,13 @@ class DuckDB(SqlConnector):
         return touch(session, statement, {})
 
     def stage(self, session: duckdb.DuckDBPyConnection, name: str, data: Any) -> None:
-        session.register(name, readable(to_arrow(data)))
+        # A stream is read anew by each scan; what can be read only once is put into a table by the first.
+        if isinstance(data, Stream):
+            session.register(name, Rereadable(data))
+        elif is_streamed(data):
+            stage_once(session, name, to_reader(data))
+        else:
+            session.register(name, readable(to_arrow(data)))
 
     def write_query(
         self, session: duckdb.DuckDBPyConnection, query: str, target: Relation, policy: Policy

@@ -22,7 +22,7 @@ from pipelines.io.columns import (
 from pipelines.io.errors import ExportRefused, TargetExists
 from pipelines.io.sqltext import Relation, first_word, only_reads, quoted, quoted_list
 
-_FRAME = "millrace_frame"
+FRAME = "millrace_frame"
 _STAGE = "millrace_stage"
 
 _KINDS = {
@@ -69,19 +69,19 @@ def write_frame(connection: duckdb.DuckDBPyConnection, table: pa.Table, order: O
     if existing is not None and order.policy.if_exists is not IfExists.REPLACE:
         by_name = {column.name: column.kind for column in existing}
         table = whole_numbers(table, [by_name.get(name) for name in table.column_names], order.target)
-    connection.register(_FRAME, readable(table))
-    columns = _described(connection, f"SELECT * FROM {_FRAME}", table)
-    return _write(connection, f"SELECT * FROM {_FRAME}", columns, order)
+    connection.register(FRAME, readable(table))
+    columns = _described(connection, f"SELECT * FROM {FRAME}", table)
+    return write_rows(connection, f"SELECT * FROM {FRAME}", columns, order)
 
 
 def forget_frame(connection: duckdb.DuckDBPyConnection) -> None:
     """Let go of the frame that was written; outside of transactions: a failed one takes no statement."""
-    connection.unregister(_FRAME)
+    connection.unregister(FRAME)
 
 
 def write_query(connection: duckdb.DuckDBPyConnection, query: str, order: Order) -> int:
     """Write the rows of a query without them ever leaving the database."""
-    return _write(connection, query, _described(connection, query, None), order)
+    return write_rows(connection, query, _described(connection, query, None), order)
 
 
 def readable(table: pa.Table) -> pa.Table:
@@ -133,8 +133,12 @@ def kind_of(type_name: str) -> str:
 def _described(
     connection: duckdb.DuckDBPyConnection, query: str, table: pa.Table | None
 ) -> list[FrameColumn]:
-    found = run(connection, f"DESCRIBE {query}")
-    return [_column(str(row[0]), str(row[1]), table) for row in found]
+    return [_column(name, type_name, table) for name, type_name in described(connection, query)]
+
+
+def described(connection: duckdb.DuckDBPyConnection, query: str) -> list[tuple[str, str]]:
+    """Return the columns of a query with the names of their types."""
+    return [(str(row[0]), str(row[1])) for row in run(connection, f"DESCRIBE {query}")]
 
 
 def _column(name: str, type_name: str, table: pa.Table | None) -> FrameColumn:
@@ -146,9 +150,10 @@ def _column(name: str, type_name: str, table: pa.Table | None) -> FrameColumn:
     return FrameColumn(name, type_name, kind_or_nothing, lambda: example_of(column))
 
 
-def _write(
+def write_rows(
     connection: duckdb.DuckDBPyConnection, query: str, columns: Sequence[FrameColumn], order: Order
 ) -> int:
+    """Write the rows of a query, which is scanned once, under the order's policy."""
     check_keys(order.target, order.policy, columns)
     _refuse_nothing_types(columns, order.target)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(order.target.schema)}")
