@@ -84,7 +84,7 @@ class Files(Connector):
         if not str(path):
             raise ExportRefused("export() needs path: the file or folder to write")
         target = self.path(path)
-        policy = Policy.of(if_exists).if_exists
+        policy = Policy.of(if_exists).of_next_write(f"files:{target}").if_exists
         if policy is IfExists.FAIL and target.exists():
             raise TargetExists(f"{target} exists already, and the export says if_exists='fail'")
         write = _Write.next(target)

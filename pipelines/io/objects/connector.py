@@ -90,8 +90,9 @@ class ObjectConnector(Connector):
         """
         if not bucket_name or not object_key:
             raise ExportRefused("export() needs bucket_name and object_key: where to write")
-        policy = _policy(if_exists)
-        write = Write.next(f"{self.name}:{bucket_name}/{object_key}")
+        target = f"{self.name}:{bucket_name}/{object_key}"
+        policy = _policy(if_exists).of_next_write(target).if_exists
+        write = Write.next(target)
         with self._connected() as store:
             if partition_cols is None:
                 place = (store, bucket_name, str(object_key))
@@ -156,10 +157,10 @@ class ObjectConnector(Connector):
             return path, store.address(bucket, name)
 
 
-def _policy(if_exists: str) -> IfExists:
+def _policy(if_exists: str) -> Policy:
     if str(if_exists).lower() == IfExists.MERGE:
         raise ExportRefused("objects cannot be merged by keys; use if_exists='replace', 'append' or 'fail'")
-    return Policy.of(if_exists).if_exists
+    return Policy.of(if_exists)
 
 
 def _place(store: Store, bucket: str, key: str | None) -> tuple[str, str]:

@@ -152,7 +152,9 @@ class Postgres(SqlConnector):
             unique_constraints=unique_constraints,
             unique_conflict_method=unique_conflict_method,
         )
-        order = Order(self.relation(schema_name, table_name), policy, cascade_on_drop, overwrite_types or {})
+        target = self.relation(schema_name, table_name)
+        policy = policy.of_next_write(f"postgres:{target}")
+        order = Order(target, policy, cascade_on_drop, overwrite_types or {})
         rows = to_reader(df, index=index) if is_streamed(df) else to_arrow(df, index=index)
         return self.write_once(str(order.target), lambda cursor: write_frame(cursor, rows, order))
 

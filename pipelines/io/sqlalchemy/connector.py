@@ -124,7 +124,8 @@ class AlchemyConnector(SqlConnector):
             unique_constraints=unique_constraints,
             unique_conflict_method=unique_conflict_method,
         )
-        order = Order(self.relation(schema_name, table_name), policy, overwrite_types or {})
+        target = self.relation(schema_name, table_name)
+        order = Order(target, policy.of_next_write(f"{self.name}:{target}"), overwrite_types or {})
         rows = to_reader(df, index=index) if is_streamed(df) else to_arrow(df, index=index)
         return self.write_once(str(order.target), lambda session: write_frame(session, rows, order))
 
