@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Iterator
 
 from pipelines.chained import chained_assignments
+from pipelines.mage.imports import NO_SPARK, missing_names, uses_of_spark
+from pipelines.mage.sources import is_of_mage
 from pipelines.model import Block
 from pipelines.parse_fields import Findings
 from pipelines.templating import TemplateError, check_sql
@@ -58,14 +60,15 @@ def _lint_python(block: Block, text: str, findings: Findings) -> None:
             1,
             f"block '{block.name}': no function is decorated with @{decorator}; put it above the one to run",
         )
-    for line, module in _imports_of_mage(tree):
-        findings.warning(
-            line,
-            f"block '{block.name}': {module} is not there unless Mage is installed beside Millrace; "
-            f"write `from pipelines.io import ...` and the like in its place",
-        )
-    for line, message in chained_assignments(tree):
-        findings.warning(line, f"block '{block.name}': {message}")
+    for missing in missing_names(tree):
+        # One that an `except` or an `if` may pass by leaves the rest of the block to run.
+        report = findings.error if missing.is_certain else findings.warning
+        report(missing.line, f"block '{block.name}': {missing.sentence}")
+    for line in uses_of_spark(tree):
+        findings.warning(line, f"block '{block.name}': {NO_SPARK}")
+    if not is_of_mage(text):  # which is compiled to do what it did with older pandas
+        for line, message in chained_assignments(tree):
+            findings.warning(line, f"block '{block.name}': {message}")
 
 
 def _parsed(text: str) -> ast.Module:
@@ -99,25 +102,3 @@ def _decorators(tree: ast.Module) -> Iterator[str]:
                     yield names.get(called.id, called.id)
                 elif isinstance(called, ast.Attribute):
                     yield called.attr
-
-
-def _imports_of_mage(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield (line, module) of the imports that would be executed: guarded ones of decorators are not."""
-    waiting: list[ast.AST] = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.If) and _asks_for_globals(node.test):
-            continue
-        if isinstance(node, ast.ImportFrom):
-            yield from ((node.lineno, name) for name in (node.module or "",) if _is_mages(name))
-        elif isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names if _is_mages(alias.name))
-        waiting.extend(ast.iter_child_nodes(node))
-
-
-def _asks_for_globals(test: ast.expr) -> bool:
-    return any(isinstance(node, ast.Name) and node.id == "globals" for node in ast.walk(test))
-
-
-def _is_mages(module: str) -> bool:
-    return module.split(".")[0] == "mage_ai"

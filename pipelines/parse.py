@@ -19,7 +19,15 @@ from pipelines.values import ValueProblem, coerce
 
 PROJECT_FILE = "metadata.yaml"
 
-_LATER_TYPES = frozenset(("integration", "streaming", "pyspark", "databricks", "execution_framework"))
+# Mage's other types of pipelines, and what to use in their place.
+NOT_RUN = {
+    "integration": "use a python pipeline with a block of type data_integration",
+    "streaming": "let a trigger start a python pipeline for each message or batch: `type: webhook`, or a "
+    "sensor such as pubsub_message",
+    "pyspark": "use `type: python`, and make the session in the block: SparkSession.builder.getOrCreate()",
+    "databricks": "use `type: python`, and call Databricks in the block",
+    "execution_framework": "use `type: python`",
+}
 _KNOWN_KEYS = words(
     """
     name uuid description created_at updated_at created_by tags type blocks callbacks conditionals
@@ -123,7 +131,7 @@ def lint_blocks(pipeline: Pipeline, sources: Sources) -> list[Problem]:
     problems = []
     seen: set[tuple[str, str]] = set()
     for block in (*pipeline.blocks, *pipeline.conditionals, *pipeline.callbacks):
-        if block.path and (block.path, block.type.value) not in seen:
+        if block.has_code and (block.path, block.type.value) not in seen:
             seen.add((block.path, block.type.value))
             problems.extend(_lint(pipeline.name, block, sources))
     return problems
@@ -141,7 +149,8 @@ def _lint(name: str, block: Block, sources: Sources) -> list[Problem]:
 def _pipeline(name: str, section: Section, sources: Sources, retry: RetryPolicy) -> Pipeline:
     section.unknown_keys("pipeline", _KNOWN_KEYS)
     _check_uuid(name, section, sources)
-    _check_kind(section)
+    if not _is_run(section):
+        return Pipeline(name, section.findings.file, blocks=(), description=section.text("description"))
     concurrency = section.section("concurrency_config", f"{section.what}, concurrency_config")
     concurrency.unknown_keys("concurrency_config", _CONCURRENCY_KEYS)
     limits = [
@@ -240,14 +249,17 @@ def _check_uuid(name: str, section: Section, sources: Sources) -> None:
         )
 
 
-def _check_kind(section: Section) -> None:
-    kind = section.text("type", "python")
-    if kind in _LATER_TYPES:
-        section.error("type", f"pipelines of type '{kind}' are not run yet; python is")
-    elif kind != "python":
+def _is_run(section: Section) -> bool:
+    """Report a type of pipeline that is not run: one problem, and none of its blocks, which are not ours."""
+    kind = section.text("type", "python") or "python"
+    if kind in NOT_RUN:
+        section.error("type", f"pipelines of type '{kind}' are not run; {NOT_RUN[kind]}")
+        return False
+    if kind != "python":
         section.error("type", f"the pipeline type '{kind}' is unknown; write python")
     executor = section.get("executor_type")
     if executor not in (None, "local_python", "local_python_force"):
         section.warning(
             "executor_type", f"the executor '{executor}' is not used; the pipeline runs in local workers"
         )
+    return True

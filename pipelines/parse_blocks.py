@@ -16,7 +16,7 @@ from pipelines.parse_sql import check_sql_configuration
 _NAME = re.compile(r"\w[\w .-]*(?:/\w[\w .-]*)*")
 _EXTENSIONS = {"python": "py", "sql": "sql", "r": "r", "yaml": "yaml"}
 _IGNORED_TYPES = frozenset(("markdown", "scratchpad", "chart"))  # notes and drafts; they never run
-_UNKNOWN_OF_MAGE = frozenset(("extension", "hook", "group", "pipeline", "ai"))  # of Mage, and not run
+_LEFT_OUT_TYPES = frozenset(("extension", "hook", "group", "pipeline", "ai"))  # of Mage, and not run
 _HAS_NO_CODE = (BlockType.GLOBAL_DATA_PRODUCT,)
 # Which languages blocks of a type may be written in; all others take those of the last line.
 _LANGUAGES_OF = {
@@ -81,7 +81,10 @@ def read_blocks(pipeline: Section, sources: Sources, retry: RetryPolicy) -> tupl
             item.section.error(
                 "type", f"a {item.type} stands under `{item.type}s:` of the pipeline, not here"
             )
-    runnable = {item.name: item for item in declared if item.type not in (*_IGNORED_TYPES, *ADD_ONS)}
+        elif item.type in _LEFT_OUT_TYPES:
+            item.section.warning("type", f"blocks of type '{item.type}' are not run; it is left out")
+    left_out = (*_IGNORED_TYPES, *_LEFT_OUT_TYPES, *ADD_ONS)
+    runnable = {item.name: item for item in declared if item.type not in left_out}
     ignored = {item.name for item in declared} - set(runnable)
     upstream = {name: _upstream(item.section, runnable, ignored) for name, item in runnable.items()}
     blocks = {
@@ -192,10 +195,6 @@ def _type(section: Section, name: str) -> BlockType | None:
         return BlockType(name)
     if not name:
         section.error("type", f"it has no `type`; give it one of {listed(known)}")
-    elif name in _UNKNOWN_OF_MAGE:
-        section.error(
-            "type", f"blocks of type '{name}' are not run; remove it, or make it one of {listed(known)}"
-        )
     else:
         section.error(
             "type", f"the block type '{name}' is unknown (known: {listed(known)}){closest(name, known)}"

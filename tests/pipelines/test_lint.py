@@ -58,14 +58,40 @@ def test_decorator_is_found_under_another_name() -> None:
     [
         "from mage_ai.io.file import FileIO",
         "import mage_ai.io.config as c",
-        "if True: from mage_ai import io",
+        "from mage_ai import io",
+        "from mage_ai.data_preparation.variable_manager import get_variable, set_global_variable",
     ],
 )
-def test_imports_of_mage_are_warned_of(line: str) -> None:
+def test_imports_of_mage_that_are_there_are_no_problem(line: str) -> None:
+    assert lint(f"{MAGE_LOADER}\n{line}\n") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "severity", "said"),
+    [
+        ("from mage_ai.io.mongodb import MongoDB", Severity.ERROR, "mage_ai.io.mongodb is not in Millrace"),
+        ("from mage_ai.io.postgres import Postgress", Severity.ERROR, "did you mean 'Postgres'?"),
+        ("import mage_ai.services.spark.config", Severity.ERROR, "SparkSession.builder"),
+        ("if x: from mage_ai.io.oracledb import OracleDB", Severity.WARNING, "sqlalchemy"),
+    ],
+)
+def test_imports_of_mage_that_fail_are_told_with_a_remedy(line: str, severity: Severity, said: str) -> None:
     (problem,) = lint(f"{MAGE_LOADER}\n{line}\n")
 
-    assert (problem.severity, problem.line) == (Severity.WARNING, 16)
-    assert "pipelines.io" in problem.message
+    assert (problem.severity, problem.line) == (severity, 16)
+    assert said in problem.message
+
+
+@pytest.mark.parametrize("use", ["kwargs['spark']", "kwargs.get('spark')"])
+def test_use_of_spark_is_warned_of(use: str) -> None:
+    (problem,) = lint(f"@data_loader\ndef load(**kwargs):\n    return {use}.sql('select 1')\n")
+
+    assert (problem.severity, problem.line) == (Severity.WARNING, 3)
+    assert "SparkSession" in problem.message
+
+
+def test_code_of_mage_may_change_columns_in_place() -> None:
+    assert lint(f"{MAGE_LOADER}\ndf['a'].fillna(0, inplace=True)\ndf['a'][0] = 1\n") == []
 
 
 def test_invalid_escape_in_a_block_is_no_warning_of_ours() -> None:
