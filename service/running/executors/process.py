@@ -107,11 +107,14 @@ class WorkerProcess:
             return False
 
     def memory_bytes(self) -> int:
-        """Return the resident memory of the process and its descendants; 0 when it is gone."""
+        """Return the memory that the process and its descendants hold; 0 when it is gone.
+
+        Pages of files that they have mapped are not theirs: the system takes them back when it needs them.
+        """
         if time.monotonic() - self._family_seen > FAMILY_SECONDS:
             self._family = _family_of(self.pid)
             self._family_seen = time.monotonic()
-        return sum(map(_resident_bytes, self._family))
+        return sum(map(_held_bytes, self._family))
 
     def join(self, timeout: float) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -162,11 +165,22 @@ def _popen(module: str, channel: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _resident_bytes(process: psutil.Process) -> int:
+def _held_bytes(process: psutil.Process) -> int:
+    try:
+        return _without_files(process.pid)
+    except (OSError, KeyError, ValueError):
+        pass
     try:
         return int(process.memory_info().rss)
     except psutil.NoSuchProcess:
         return 0
+
+
+def _without_files(pid: int) -> int:
+    """Return the resident memory of a process that is no page of a file. Raises where Linux does not tell."""
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+        facts = dict(line.split(":", 1) for line in status if line.startswith(("RssAnon:", "RssShmem:")))
+    return sum(int(facts[name].split()[0]) for name in ("RssAnon", "RssShmem")) * 1024
 
 
 class Slot:
