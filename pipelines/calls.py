@@ -155,8 +155,8 @@ def trigger_pipeline(
 
     Raises CallRefused for an unknown pipeline, wrong variables, or a pipeline that would run within itself.
     """
-    context = _running_block("trigger_pipeline")
-    service = _service_of(context)
+    context = running_block("trigger_pipeline")
+    service = service_of(context)
     wanted = StartRun(
         pipeline=pipeline_uuid,
         key=_key_of(context, pipeline_uuid, key),
@@ -185,8 +185,8 @@ def get_variable(pipeline_uuid: str, block_uuid: str, key: str = "output_0") -> 
     `key` is `output_0` for the first output, `output_1` for the second. Raises CallRefused when no
     run has it, and CheckpointError when it was deleted by retention.
     """
-    context = _running_block("get_variable")
-    found = _service_of(context).latest(pipeline_uuid, [block_uuid])
+    context = running_block("get_variable")
+    found = service_of(context).latest(pipeline_uuid, [block_uuid])
     if found is None:
         raise CallRefused(
             f"no successful run of pipeline {pipeline_uuid!r} has a stored output of block {block_uuid!r}; "
@@ -204,7 +204,7 @@ def get_variable(pipeline_uuid: str, block_uuid: str, key: str = "output_0") -> 
 
 def latest_outputs(pipeline_uuid: str, blocks: Sequence[str] = ()) -> StoredOutputs | None:
     """Return where the outputs of the pipeline's latest successful run are; None when there is none."""
-    return _service_of(_running_block("latest_outputs")).latest(pipeline_uuid, blocks)
+    return service_of(running_block("latest_outputs")).latest(pipeline_uuid, blocks)
 
 
 def load_outputs(context: BlockContext, manifest: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -224,7 +224,7 @@ def _awaited(service: ServiceCalls, run: CalledRun, timeout: float | None) -> Ca
     return ended
 
 
-def _running_block(function: str) -> BlockContext:
+def running_block(function: str) -> BlockContext:
     context = current_block.get()
     if context is None:
         raise CallRefused(
@@ -235,7 +235,7 @@ def _running_block(function: str) -> BlockContext:
     return context
 
 
-def _service_of(context: BlockContext) -> ServiceCalls:
+def service_of(context: BlockContext) -> ServiceCalls:
     if context.service is None:
         raise CallRefused(
             f"block {context.block.name!r} runs without a service around it, so it can start no pipeline; "

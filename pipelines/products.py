@@ -40,6 +40,7 @@ class Product:
     outdated_after: Mapping[str, int] = field(default_factory=dict)  # by the units of AGES; empty: at once
     outdated_starting_at: Mapping[str, int] = field(default_factory=dict)  # by the names of MOMENTS
     partitions: Mapping[str, int] = field(default_factory=dict)  # block -> how many of its newest outputs
+    line: int = field(default=1, compare=False)
 
     def is_fresh(self, made_at: datetime, now: datetime) -> bool:
         """Say whether what was finished at `made_at` can be used as it is. Times are aware."""

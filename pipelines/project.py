@@ -21,6 +21,7 @@ from pipelines.parse import (
 )
 from pipelines.parse_blocks import Sources
 from pipelines.parse_fields import Findings
+from pipelines.parse_products import product_problems
 from pipelines.project_checks import (
     once_per_key,
     unknown_profiles,
@@ -162,6 +163,7 @@ def _merged(
         *shared,
         *unknown_profiles(_drafts(reads.values()), own.profiles),
         *unknown_triggers(pipelines.values()),
+        *product_problems(own.products, pipelines),
         *wrong_inputs(pipelines.values()),
         *(problem for read in reads.values() for problem in read.problems),
     ]

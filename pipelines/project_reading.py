@@ -18,7 +18,9 @@ from pipelines.parse import (
     unreadable,
 )
 from pipelines.parse_fields import Findings
+from pipelines.parse_products import read_products
 from pipelines.parse_triggers import TriggersRead, read_triggers
+from pipelines.products import PRODUCTS_FILE, Product
 from pipelines.project_files import Recorder, Snapshot
 
 _PIPELINE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -45,12 +47,13 @@ class PipelineRead:
 
 @dataclass(frozen=True, eq=False)
 class SettingsRead:
-    """The project's own files: `metadata.yaml`, in its last good version, and the names of the profiles."""
+    """The project's own files: `metadata.yaml` in its last good version, names of profiles, data products."""
 
-    texts: tuple[str | None, str | None] = (None, None)
+    texts: tuple[str | None, ...] = (None, None, None)
     settings: ProjectSettings = field(default_factory=ProjectSettings)
     good_text: str | None = None  # the one that made `settings`
     profiles: tuple[str, ...] = ()
+    products: tuple[Product, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
@@ -72,18 +75,21 @@ def pipeline_names(snapshot: Snapshot) -> tuple[list[str], list[Problem]]:
 
 def read_own_files(snapshot: Snapshot, old: SettingsRead | None) -> SettingsRead:
     """Read the project's own files; return `old` itself when they are the same."""
-    findings, profile_findings = Findings(PROJECT_FILE), Findings(PROFILES_FILE)
-    text, profiles_text = _optional(snapshot, findings), _optional(snapshot, profile_findings)
-    if old is not None and old.texts == (text, profiles_text):
+    files = [Findings(file) for file in (PROJECT_FILE, PROFILES_FILE, PRODUCTS_FILE)]
+    texts = tuple(_optional(snapshot, file) for file in files)
+    if old is not None and old.texts == texts:
         return old
+    findings, profile_findings, product_findings = files
+    text, profiles_text, products_text = texts
     settings, good_text = ProjectSettings(), text
     if text is not None:
         settings = read_settings(text, findings)
     if findings.error_count and old is not None:
         settings, good_text = old.settings, old.good_text
     profiles = check_profiles(profiles_text, profile_findings) if profiles_text is not None else ()
-    problems = (*findings.problems, *profile_findings.problems)
-    return SettingsRead((text, profiles_text), settings, good_text, profiles, problems)
+    products = read_products(products_text, product_findings) if products_text is not None else {}
+    problems = tuple(problem for file in files for problem in file.problems)
+    return SettingsRead(texts, settings, good_text, profiles, tuple(products.values()), problems)
 
 
 def read_one(name: str, snapshot: Snapshot, retry: RetryPolicy, old: PipelineRead | None) -> PipelineRead:
