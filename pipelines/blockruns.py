@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipelines.batches import events_of
 from pipelines.blocks.add_ons import call_back, first_false
 from pipelines.blocks.dbt import run_dbt
+from pipelines.blocks.product import run_product
 from pipelines.blocks.python import run_python
 from pipelines.blocks.r import run_r
 from pipelines.blocks.sensor import look
@@ -47,6 +48,7 @@ KINDS: Mapping[str, Callable[[BlockContext, Sequence[Any]], Outputs]] = {
     "sql": run_sql,
     "r": run_r,
     "dbt": run_dbt,
+    "global_data_product": run_product,
 }
 
 

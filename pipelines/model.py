@@ -129,6 +129,11 @@ class Block:
         return self.type.value if self.type in _OWN_KINDS else self.language
 
     @property
+    def has_code(self) -> bool:
+        """Say whether a file of its own says what it does; a data product is an entry of one for all."""
+        return bool(self.path) and self.type is not BlockType.GLOBAL_DATA_PRODUCT
+
+    @property
     def is_dynamic(self) -> bool:
         """Say whether each item of its output gets a run of its own of the blocks that follow."""
         return bool(self.configuration.get("dynamic"))

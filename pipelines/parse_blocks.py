@@ -11,13 +11,14 @@ from typing import Any, Protocol
 from pipelines.model import ADD_ONS, Block, BlockType, RetryPolicy
 from pipelines.parse_checks import read_checks
 from pipelines.parse_fields import Section, closest, listed, words
+from pipelines.parse_products import check_product_block
 from pipelines.parse_sql import check_sql_configuration
+from pipelines.products import PRODUCTS_FILE
 
 _NAME = re.compile(r"\w[\w .-]*(?:/\w[\w .-]*)*")
 _EXTENSIONS = {"python": "py", "sql": "sql", "r": "r", "yaml": "yaml"}
 _IGNORED_TYPES = frozenset(("markdown", "scratchpad", "chart"))  # notes and drafts; they never run
 _LEFT_OUT_TYPES = frozenset(("extension", "hook", "group", "pipeline", "ai"))  # of Mage, and not run
-_HAS_NO_CODE = (BlockType.GLOBAL_DATA_PRODUCT,)
 # Which languages blocks of a type may be written in; all others take those of the last line.
 _LANGUAGES_OF = {
     BlockType.SENSOR: ("python", "sql"),
@@ -155,7 +156,11 @@ def _block(
     block_type = _type(section, item.type)
     if block_type is None or not _can_run(section, block_type, item.language):
         return None
-    path = "" if block_type in _HAS_NO_CODE else _code_path(item, configuration, siblings, sources)
+    if block_type is BlockType.GLOBAL_DATA_PRODUCT:
+        check_product_block(section, sources)
+        path: str | None = PRODUCTS_FILE
+    else:
+        path = _code_path(item, configuration, siblings, sources)
     if path is None:
         return None
     return Block(
