@@ -112,6 +112,11 @@ def refuse_unknown(method: str, keywords: dict[str, Any]) -> None:
         raise TypeError(f"{method}() got unknown keyword(s) {', '.join(unknown)}")
 
 
+def without_mage_keywords(keywords: dict[str, Any]) -> dict[str, Any]:
+    """Return the keywords that are not only Mage's."""
+    return {name: value for name, value in keywords.items() if name not in _MAGE_KEYWORDS}
+
+
 class Connector(ABC):
     """Reads and writes one outside system.
 

@@ -148,4 +148,5 @@ def told_plainly(what: str, settings: GoogleSettings) -> Iterator[None]:
 def said(error: BaseException) -> str:
     """Return what the service said, in one line of bounded length, without the address it said it at."""
     text = str(getattr(error, "message", None) or error).strip() or type(error).__name__
-    return re.sub(r"^(DELETE|GET|PATCH|POST|PUT) \S+: ", "", text.splitlines()[0])[:500]
+    line = re.sub(r"^(DELETE|GET|PATCH|POST|PUT) \S+: ", "", text.splitlines()[0])
+    return line.partition("; reason: ")[0][:500]
