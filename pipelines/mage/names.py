@@ -89,6 +89,37 @@ REMEDIES: Mapping[str, str] = {
 }
 
 
+# What works, and not quite as in Mage.
+DIFFERS: Mapping[str, str] = {
+    "run": "waits for the run of the whole pipeline; block_uuid and run_sensors choose nothing",
+    "data_cleaner.transformer_actions.constants.ActionType": "custom, expand_column, group, join, "
+    "remove_outliers, union, update_type and update_value are refused: write them with pandas",
+    "data_preparation.shared.secrets.create_secret": "refused: write the file in the secrets folder",
+    "data_preparation.shared.secrets.get_secret_value": "looks into the environment (MILLRACE_SECRET_NAME) "
+    "and the secrets folder, and is an error where nothing is there",
+    "data_preparation.variable_manager.get_variable": "of the latest successful run",
+    "io.bigquery.BigQuery": "execute waits for the end of the statements",
+    "io.config.ConfigFileLoader": "a variable that is not set is an error of who asks for the value, and no "
+    "text 'None'",
+    "io.file.FileIO": "export writes no HDF5 and no XML",
+    "io.google_cloud_storage.GoogleCloudStorage": "load of an object that is not there is an error, and no "
+    "empty frame",
+    "io.mysql.MySQL": "what was executed is kept when the `with` ends well, also without commit()",
+    "io.duckdb.DuckDB": "what was executed is kept when the `with` ends well, also without commit()",
+    "io.sqlite.SQLite": "what was executed is kept when the `with` ends well, also without commit()",
+    "io.postgres.Postgres": "what was executed is kept when the `with` ends well, also without commit(); "
+    "replace takes other columns too; no SSH tunnel",
+    "io.s3.S3": "load of an object that is not there is an error, and no empty frame",
+    "orchestration.run_status_checker.check_status": "looks for a success since `hours` before the moment; "
+    "one that failed raises nothing",
+    "orchestration.triggers.api.trigger_pipeline": "once over all tries of the block; passes execution_date "
+    "on; waits without polling",
+    "streaming.base.BaseStreamingPipeline": "can be imported; making one is refused",
+    "streaming.sources.base_python.BasePythonSource": "can be imported; making one is refused",
+    "streaming.sinks.base_python.BasePythonSink": "can be imported; making one is refused",
+}
+
+
 class MageNameMissing(TerminalError, ImportError):
     """A name of `mage_ai` that Millrace does not have."""
 

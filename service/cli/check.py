@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def check(projects: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         print_json(_json_of(loaded))
     else:
-        _print(loaded)
+        for project in loaded:
+            print_project(project)
     if any(problem.severity is Severity.ERROR for project in loaded for problem in problems_of(project)):
         raise click.exceptions.Exit(1)
 
@@ -39,7 +41,7 @@ def check(projects: tuple[Path, ...], as_json: bool) -> None:
 def _json_of(projects: tuple[Project, ...]) -> dict[str, Any]:
     several = len(projects) > 1
     return {
-        "pipelines": [line for project in projects for line in _pipelines_of(project)],
+        "pipelines": [line for project in projects for line in pipelines_of(project)],
         "problems": [
             {
                 "file": str(project.root / problem.file) if several else problem.file,
@@ -55,32 +57,48 @@ def _json_of(projects: tuple[Project, ...]) -> dict[str, Any]:
     }
 
 
-def _pipelines_of(project: Project) -> list[dict[str, Any]]:
-    broken = {problem.pipeline for problem in problems_of(project) if problem.severity is Severity.ERROR}
-    names = sorted({*project.pipelines, *(name for name in broken if name)})
-    return [_pipeline_of(project, name, is_ok=name not in broken) for name in names]
+def pipelines_of(project: Project) -> Iterator[dict[str, Any]]:
+    """Yield for each pipeline whether it can run, and why not."""
+    reasons: dict[str, list[str]] = {}
+    for problem in problems_of(project):
+        if problem.severity is Severity.ERROR and problem.pipeline:
+            reasons.setdefault(problem.pipeline, []).append(problem.message)
+    for name in sorted({*project.pipelines, *reasons}):
+        pipeline = project.pipelines.get(name)
+        yield {
+            "name": name,
+            "project": project.name,
+            "ok": name not in reasons,
+            "blocks": [block.name for block in pipeline.blocks] if pipeline else [],
+            "triggers": [trigger.name for trigger in pipeline.triggers] if pipeline else [],
+            "reasons": reasons.get(name, []),
+        }
 
 
-def _pipeline_of(project: Project, name: str, *, is_ok: bool) -> dict[str, Any]:
-    pipeline = project.pipelines.get(name)
-    return {
-        "name": name,
-        "project": project.name,
-        "ok": is_ok,
-        "blocks": [block.name for block in pipeline.blocks] if pipeline else [],
-        "triggers": [trigger.name for trigger in pipeline.triggers] if pipeline else [],
-    }
-
-
-def _print(projects: tuple[Project, ...]) -> None:
+def print_project(project: Project) -> None:
+    """Print the problems of a project, and which of its pipelines can run."""
     out = console()
-    for project in projects:
-        rows = [_row(problem, project) for problem in problems_of(project)]
-        if rows:
-            out.print(table(("where", "severity", "what"), rows))
-        # A pipeline whose triggers are wrong is not ok, and can run all the same.
-        known = {line["name"] for line in _pipelines_of(project)}
-        out.print(f"{project.name}: {len(project.pipelines)} of {len(known)} pipelines can run")
+    rows = [_row(problem, project) for problem in problems_of(project)]
+    if rows:
+        out.print(table(("where", "severity", "what"), rows))
+        out.print()
+    lines = list(pipelines_of(project))
+    if lines:
+        out.print(table(("pipeline", "runs", "blocks", "triggers", "why not"), map(_summary, lines)))
+    # A pipeline whose triggers are wrong is not ok, and can run all the same.
+    out.print(f"{project.name}: {len(project.pipelines)} of {len(lines)} pipelines can run")
+
+
+def _summary(line: dict[str, Any]) -> tuple[Any, ...]:
+    runs = styled("ok") if line["ok"] else styled("error")
+    return line["name"], runs, len(line["blocks"]), len(line["triggers"]), _shortened(line["reasons"])
+
+
+def _shortened(reasons: list[str]) -> str:
+    if not reasons:
+        return ""
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return reasons[0] + more
 
 
 def _row(problem: Problem, project: Project) -> tuple[Any, ...]:

@@ -1,0 +1,172 @@
+"""What is brought over when a Mage project becomes a folder of ours, and what is left behind and why.
+
+A Mage project runs where it is; a copy is for those who want to begin anew. Nothing that looks like a secret
+is copied.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from pipelines.io.config import PROFILES_FILE
+from pipelines.mage.names import DIFFERS, ROOT_NAME
+
+_SKIPPED_FOLDERS = {
+    ".git": "the history of another repository",
+    "__pycache__": "compiled code",
+    ".file_versions": "Mage's own versions of files",
+    ".cache": "a cache",
+    ".ipynb_checkpoints": "checkpoints of notebooks",
+    ".millrace": "the state of a service",
+    ".venv": "an environment",
+    "charts": "charts are not drawn",
+    "mage_data": "outputs that Mage stored",
+    "node_modules": "an environment",
+    "scratchpads": "scratchpads never run",
+    "venv": "an environment",
+}
+_SKIPPED_FILES = {".preferences.yaml": "settings of Mage's page", ".DS_Store": "a desktop's own file"}
+_SECRET_NAMES = re.compile(r"(^\.env(\..+)?$)|\.(pem|key|p12|pfx|jks)$|^id_(rsa|ed25519)$", re.IGNORECASE)
+_SECRET_KEYS = re.compile(
+    r"^\s*(?P<key>\w*(?:password|secret|token|private_key|access_key)\w*)\s*:\s*(?P<value>[^\s#{|>].*)$",
+    re.IGNORECASE,
+)
+_PLACEHOLDER = re.compile(r"^[\"']?(your_.*|changeme|\.\.\.|null|~|\{\{.*)?[\"']?\s*$", re.IGNORECASE)
+_IMPORT = re.compile(rf"^\s*from\s+(?P<module>{ROOT_NAME}[\w.]*)\s+import\s+(?P<names>[^#\n]+)", re.MULTILINE)
+_LARGEST = 1_000_000  # bytes of a file that may be a key
+
+
+@dataclass(frozen=True)
+class Note:
+    """One thing worth knowing about a file."""
+
+    file: str
+    line: int
+    message: str
+
+
+@dataclass
+class Inventory:
+    """The files of a project: what is copied, what is left behind, and what behaves differently."""
+
+    copied: list[str] = field(default_factory=list)
+    left: list[Note] = field(default_factory=list)
+    differences: list[Note] = field(default_factory=list)
+
+
+@dataclass
+class Copied:
+    """What a copy did: files written, files that were the same already, files that are there and differ."""
+
+    written: list[str] = field(default_factory=list)
+    same: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+
+def take_inventory(root: Path) -> Inventory:
+    """Look at every file of a project, and change nothing."""
+    inventory = Inventory()
+    for path in _files(root, inventory):
+        name = path.relative_to(root).as_posix()
+        reason = _SKIPPED_FILES.get(path.name) or _why_secret(path)
+        if reason is not None:
+            inventory.left.append(Note(name, 1, reason))
+            continue
+        inventory.copied.append(name)
+        inventory.differences += _differences(name, path)
+    return inventory
+
+
+def copy_files(root: Path, target: Path, names: list[str]) -> Copied:
+    """Copy files that are not there yet. What is there already and differs is never written over."""
+    result = Copied()
+    for name in names:
+        source, place = root / name, target / name
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            aside = place.with_name(f"{place.name}.millrace-new")
+            shutil.copyfile(source, aside)
+            os.replace(aside, place)
+            result.written.append(name)
+        elif place.read_bytes() == source.read_bytes():
+            result.same.append(name)
+        else:
+            result.kept.append(name)
+    return result
+
+
+def _files(root: Path, inventory: Inventory) -> Iterator[Path]:
+    for folder, folders, files in os.walk(root):
+        for name in sorted(folders):
+            if name in _SKIPPED_FOLDERS:
+                path = Path(folder, name).relative_to(root).as_posix()
+                if name != "__pycache__":
+                    inventory.left.append(Note(f"{path}/", 1, _SKIPPED_FOLDERS[name]))
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
+        for name in sorted(files):
+            path = Path(folder, name)
+            if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+                note = Note(path.relative_to(root).as_posix(), 1, "a link that leads out of the project")
+                inventory.left.append(note)
+            else:
+                yield path
+
+
+def _why_secret(path: Path) -> str | None:
+    if _SECRET_NAMES.search(path.name):
+        return "it looks like secrets; give them by the environment or the secrets folder"
+    if path.suffix == ".json" and path.stat().st_size < _LARGEST and _is_key(path):
+        return "it is the key of an account; keep it outside, and name its path in io_config.yaml"
+    return None
+
+
+def _is_key(path: Path) -> bool:
+    try:
+        value = json.loads(path.read_text("utf-8-sig"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(value, dict) and "private_key" in value
+
+
+def _differences(name: str, path: Path) -> Iterator[Note]:
+    suffix = PurePosixPath(name).suffix
+    if suffix not in (".py", ".yaml", ".yml", ".sql"):
+        return
+    try:
+        text = path.read_text("utf-8-sig", errors="replace")
+    except OSError:
+        return
+    if name == PROFILES_FILE:
+        yield from _secrets_in(name, text)
+    if suffix == ".py":
+        yield from _different_imports(name, text)
+    if "/home/src" in text:
+        line = text.count("\n", 0, text.index("/home/src")) + 1
+        yield Note(name, line, "/home/src stands for the project's folder, or the one around it")
+
+
+def _secrets_in(name: str, text: str) -> Iterator[Note]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        match = _SECRET_KEYS.match(line)
+        if match and not _PLACEHOLDER.match(match["value"]):
+            yield Note(
+                name,
+                number,
+                f"{match['key']} stands here as it is; write {{{{ env_var(...) }}}} or {{{{ secret(...) }}}}",
+            )
+
+
+def _different_imports(name: str, text: str) -> Iterator[Note]:
+    for match in _IMPORT.finditer(text):
+        below = match["module"].partition(".")[2]
+        for word in re.findall(r"\w+", match["names"]):
+            key = f"{below}.{word}" if below else word
+            if key in DIFFERS:
+                line = text.count("\n", 0, match.start("module")) + 1
+                yield Note(name, line, f"{word}: {DIFFERS[key]}")
