@@ -3,12 +3,14 @@
 Block files import their decorators from here. Importing this package loads no data library.
 """
 
+from pipelines.blocks.product import get_global_data_product
 from pipelines.calls import get_variable, trigger_pipeline
 from pipelines.decorators import (
     callback,
     condition,
     custom,
     data_exporter,
+    data_integration,
     data_loader,
     sensor,
     test,
@@ -29,8 +31,10 @@ __all__ = [
     "condition",
     "custom",
     "data_exporter",
+    "data_integration",
     "data_loader",
     "delete_global_variable",
+    "get_global_data_product",
     "get_global_variable",
     "get_global_variables",
     "get_variable",

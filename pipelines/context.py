@@ -83,6 +83,7 @@ class BlockContext:
     effects: EffectCounter
     spools: Spools | None = None  # where outputs larger than memory go
     crash: CrashPoints = field(default_factory=CrashPoints)
+    home: Path | None = None  # the state folder, for what a kind of block keeps from run to run
     service: ServiceCalls | None = None  # what the block may ask for; None where nobody could do it
     checkpoints: Checkpoints | None = None  # to read what other runs stored
 

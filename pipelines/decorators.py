@@ -103,6 +103,7 @@ transformer = Decorator("transformer")
 data_exporter = Decorator("data_exporter")
 custom = Decorator("custom")
 sensor = Decorator("sensor")
+data_integration = Decorator("data_integration")
 condition = Decorator("condition")
 callback = Decorator("callback")
 on_success = Decorator("on_success")  # Mage's older way to say @callback("success")
@@ -118,6 +119,7 @@ DECORATORS: Mapping[str, Decorator] = {
         data_exporter,
         custom,
         sensor,
+        data_integration,
         condition,
         callback,
         on_success,
