@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from pipelines.checkpoints import Checkpoints
 from pipelines.errors import BlockCodeError
-from pipelines.model import Block, Pipeline
+from pipelines.model import CHILD_MARK, Block, Pipeline
 from pipelines.nodes import Node, State, node_of
 from pipelines.runspec import BlockProgress, BlockReport
 
@@ -129,11 +129,11 @@ def members(node: Node, outputs: Callable[[Node], Outputs], *, most: int) -> lis
 
 def child_block(node: Node, member: Member) -> Block:
     """Return the block of a child: named by its items, with tables of its own."""
-    suffix = ":".join(label for _, label in member.coordinates.values() if label)
+    suffix = CHILD_MARK.join(label for _, label in member.coordinates.values() if label)
     upstream = [member.sources.get(place, one).name for place, one in enumerate(node.upstream)]
     return dataclasses.replace(
         node.block,
-        name=f"{node.name}:{suffix}",
+        name=f"{node.name}{CHILD_MARK}{suffix}",
         upstream=tuple(upstream),
         configuration=_configuration(node.block, suffix),
     )

@@ -105,6 +105,9 @@ class DataCheck:
         return f"{self.kind}({', '.join(self.columns)})" if self.columns else self.kind.value
 
 
+CHILD_MARK = ":"  # between the name of a block and what tells its children apart; no block's name has it
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """One node of a pipeline: one file of code."""
@@ -122,6 +125,11 @@ class Block:
     checks: tuple[DataCheck, ...] = ()  # what must hold of its tables before they are handed on
     trigger_rule: str = "all_success"  # what of its upstream blocks lets it start
     line: int = 1  # where the pipeline's YAML declares it
+
+    @property
+    def is_child(self) -> bool:
+        """Say whether it stands for one item of a dynamic block: it is in no pipeline's file."""
+        return CHILD_MARK in self.name
 
     @property
     def kind(self) -> str:

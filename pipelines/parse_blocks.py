@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
-from pipelines.model import ADD_ONS, Block, BlockType, RetryPolicy
+from pipelines.model import ADD_ONS, TRIGGER_RULES, Block, BlockType, RetryPolicy
 from pipelines.parse_checks import read_checks
+from pipelines.parse_dynamic import check_repetition
 from pipelines.parse_fields import Section, closest, listed, words
 from pipelines.parse_products import check_product_block
 from pipelines.parse_sql import check_sql_configuration
@@ -35,7 +36,7 @@ _KNOWN_KEYS = words(
     uuid name type language color configuration upstream_blocks downstream_blocks executor_type
     executor_config retry_config timeout status has_callback all_upstream_blocks_executed groups
     replicated_block content callback_blocks conditional_blocks catalog description tags memory
-    checkpoint checks interactions outputs pipelines
+    checkpoint checks interactions outputs pipelines trigger_rule
     """
 )
 _RETRY_KEYS = frozenset(("retries", "delay", "max_delay", "exponential_backoff", "jitter"))
@@ -113,7 +114,27 @@ def read_add_ons(
         if not guarded:
             item.section.warning("upstream_blocks", "it guards no block; name one in `upstream_blocks`")
         found.append(block)
+    if type is BlockType.CALLBACK:
+        found += _callbacks_of_old(pipeline, blocks, sources)
     return tuple(found)
+
+
+def _callbacks_of_old(
+    pipeline: Section, blocks: Mapping[str, _Declared], sources: Sources
+) -> Iterator[Block]:
+    """Yield the callbacks of blocks that say `has_callback`: Mage's older way has one file for each."""
+    for item in blocks.values():
+        if item.section.get("has_callback") is not True:
+            continue
+        name = f"{item.name}_callback"
+        path = _default_path(name, BlockType.CALLBACK.value, "python")
+        line = item.section.line("has_callback")
+        if sources.exists(path):
+            yield Block(name, BlockType.CALLBACK, "python", path, (item.name,), line=line)
+        else:
+            pipeline.findings.warning(
+                line, f"block '{item.name}': its callback is missing; write it to {path}"
+            )
 
 
 def _declared(pipeline: Section, key: str = "blocks") -> Iterator[_Declared]:
@@ -174,9 +195,21 @@ def _block(
         timeout_seconds=timeout,
         memory_mb=memory,
         checkpoint=checkpoint,
+        trigger_rule=_trigger_rule(section),
         checks=checks,
         line=section.line(),
     )
+
+
+def _trigger_rule(section: Section) -> str:
+    rule = section.text("trigger_rule", TRIGGER_RULES[0])
+    if rule not in TRIGGER_RULES:
+        section.error(
+            "trigger_rule",
+            f"the trigger_rule '{rule}' is unknown (known: {listed(TRIGGER_RULES)})"
+            f"{closest(rule, TRIGGER_RULES)}",
+        )
+    return rule
 
 
 def _upstream(section: Section, siblings: Mapping[str, _Declared], ignored: set[str]) -> tuple[str, ...]:
@@ -219,8 +252,7 @@ def _can_run(section: Section, type: BlockType, language: str) -> bool:
         )
     elif language == "sql" and type is not BlockType.DBT:
         check_sql_configuration(section)
-    if section.get("has_callback") is True:
-        section.warning("has_callback", "callbacks are not run yet")
+    check_repetition(section)
     executor = section.get("executor_type")
     if executor not in (None, "local_python", "local_python_force"):
         section.warning(

@@ -10,6 +10,7 @@ from pipelines.parse_templates import TRIGGER_NAMES, check_template
 WHEN_FULL = ("queue", "skip", "cancel_running")
 WHEN_OVER = ("queue", "skip")  # of a throttle: what runs already does not count
 WHILE_PAUSED = ("keep", "drop")
+TIMEOUT_STATUSES = ("failed", "cancelled")  # how a run over its time ends
 MOST_IN_BATCH = 10_000
 USUAL_BATCH = 1000  # where `max_count` is not given
 LARGEST_PRIORITY = 1000
@@ -26,6 +27,13 @@ def check_limits(section: Section) -> None:
         check_throttle(section.section("throttle", f"{section.what}, throttle"), with_key=True)
     _check_priority(section)
     _check_choice(section, "while_paused", WHILE_PAUSED)
+
+
+def check_run_options(section: Section) -> None:
+    """Report what is wrong with the keys of a trigger that say how its runs are run."""
+    section.boolean("allow_blocks_to_fail", default=False)
+    section.seconds("run_timeout")
+    _check_choice(section, "run_timeout_status", TIMEOUT_STATUSES)
 
 
 def check_throttle(throttle: Section, *, with_key: bool = False) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from pipelines.cron_names import mage_cron_text
 from pipelines.model import Trigger, TriggerType
 from pipelines.parse_fields import Section, closest, listed, words
+from pipelines.parse_limits import TIMEOUT_STATUSES
 from pipelines.parse_schedule import check_cron, check_time
 from pipelines.values import plain
 
@@ -20,10 +21,8 @@ _KNOWN_KEYS = words(
 _ENVIRONMENT = "prod"
 # Settings that change nothing here yet, and what happens in their stead.
 _LATER_SETTINGS = {
-    "allow_blocks_to_fail": "a failed block fails the run",
     "landing_time_enabled": "the run starts at the tick itself",
     "create_initial_pipeline_run": "the first run is that of the next tick",
-    "timeout": "give the pipeline a `timeout`",
 }
 
 
@@ -82,6 +81,9 @@ def _build(
     elif (limit := settings.count("pipeline_run_limit", least=1)) is not None:
         spec["concurrency"] = {"limit": limit, "when_full": "queue"}
     spec |= {
+        "allow_blocks_to_fail": settings.boolean("allow_blocks_to_fail", default=False) or None,
+        "run_timeout": settings.seconds("timeout"),
+        "run_timeout_status": _timeout_status(settings),
         "variables": plain(section.mapping("variables")) or None,
         "description": section.text("description") or None,
         "settings": plain(dict(settings.values)) or None,
@@ -97,6 +99,13 @@ def _build(
         file=section.findings.file,
         line=section.line(),
     )
+
+
+def _timeout_status(settings: Section) -> str | None:
+    status = settings.text("timeout_status") or None
+    if status not in (None, *TIMEOUT_STATUSES):
+        settings.error("timeout_status", f"`timeout_status` must be one of {listed(TIMEOUT_STATUSES)}")
+    return status
 
 
 def _verify(section: Section) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pipelines.parse_body_schema import read_body_schema
 from pipelines.parse_expectations import EXPECTATION_KEYS, check_expectation
 from pipelines.parse_fields import Findings, Section, closest, listed, read_document, words
 from pipelines.parse_inputs import check_reserved
-from pipelines.parse_limits import check_limits
+from pipelines.parse_limits import check_limits, check_run_options
 from pipelines.parse_mage_triggers import read_mage_trigger
 from pipelines.parse_retention import read_retention
 from pipelines.parse_schedule import check_every, check_schedule, check_span, check_time, schedule_times
@@ -25,6 +25,7 @@ _COMMON_KEYS = words(
     """
     name type schedule_type pipeline_uuid description enabled status paused filter variables
     execution_date settle concurrency throttle priority while_paused retention
+    allow_blocks_to_fail run_timeout run_timeout_status
     """
 )
 _KEYS: Mapping[TriggerType, frozenset[str]] = {
@@ -148,6 +149,7 @@ def _check_common(section: Section) -> None:
     if section.text("status", "active") not in ("active", "inactive"):
         section.error("status", "`status` must be active or inactive")
     check_limits(section)
+    check_run_options(section)
 
 
 def _check_fixed_date(section: Section) -> None:

@@ -89,6 +89,7 @@ class Maker:
             limits=asked.limits,
             throttles=asked.throttles,
             timezone=self.timezone,
+            options={} if compiled is None else compiled.run_options,
         )
         return of_backfill(run, backfill_id)
 

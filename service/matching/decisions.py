@@ -111,6 +111,7 @@ def _run(compiled: CompiledTrigger, event: Event, circumstances: Circumstances) 
         priority=compiled.priority,
         timezone=compiled.timezone,
         hops=event.hops,
+        options=compiled.run_options,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.errors import MillraceError
 from pipelines.model import Pipeline, Trigger
+from pipelines.parse_fields import duration_seconds
 from pipelines.project import Project
 from pipelines.secrets import Secrets
 from pipelines.templating import CompiledTree, Expression, TemplateError, expression
@@ -80,6 +81,17 @@ class CompiledTrigger:
     @property
     def timezone(self) -> str:
         return str(self.trigger.spec.get("timezone") or "UTC")
+
+    @property
+    def run_options(self) -> Mapping[str, Any]:
+        """What its runs may do, as fields of `pipelines.runspec.RunOptions`."""
+        spec = self.trigger.spec
+        given = {
+            "allow_blocks_to_fail": spec.get("allow_blocks_to_fail") or None,
+            "timeout_seconds": duration_seconds(spec["run_timeout"]) if spec.get("run_timeout") else None,
+            "timeout_status": spec.get("run_timeout_status"),
+        }
+        return {name: value for name, value in given.items() if value is not None}
 
     def matches(self, event: Event, event_id: str = "") -> bool:
         """Say whether the filter lets the event through. Raises TemplateError."""

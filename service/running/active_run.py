@@ -15,6 +15,7 @@ from datetime import datetime
 
 import structlog
 
+from pipelines.runspec import RunOptions
 from service.clock import Clock
 from service.errors import Closed, QueueFull
 from service.running.endings import (
@@ -34,6 +35,7 @@ from service.running.verdicts import Verdicts
 from service.store.session import GroupCommit
 from service.store.values import (
     BlockEnded,
+    BlockExpanded,
     BlockStarted,
     BlockState,
     ClaimedRun,
@@ -84,7 +86,8 @@ class ActiveRun:
         self._process: Process | None = None
         self._running: dict[str, RunningBlock] = {}
         self._held: list[Report] = []
-        self._timeout_seconds: float | None = None  # of the pipeline
+        self._options = RunOptions(**claimed.run.options)
+        self._timeout_seconds = self._options.timeout_seconds  # else the pipeline's, once it is known
         self._ending: Ending | None = None
         self._ended = False
 
@@ -119,9 +122,11 @@ class ActiveRun:
                 return
             match message["type"]:
                 case "began":
-                    self._timeout_seconds = message["timeout_seconds"]
+                    self._timeout_seconds = self._timeout_seconds or message["timeout_seconds"]
                 case "started":
                     self._block_started(message)
+                case "expanded":
+                    self._block_expanded(message)
                 case "ended":
                     self._block_ended(message)
                 case "logs":
@@ -242,6 +247,13 @@ class ActiveRun:
         at = datetime.fromisoformat(message["at"])
         self._report_later(BlockStarted(self.id, self.claim, name, message["attempt"], at))
 
+    def _block_expanded(self, message: Message) -> None:
+        at = datetime.fromisoformat(message["at"])
+        children = tuple((name, number) for name, number in message["children"])
+        self._report_later(
+            BlockExpanded(self.id, self.claim, message["block"], message["attempt"], at, children)
+        )
+
     def _block_ended(self, message: Message) -> None:
         name = message["block"]
         self._running.pop(name, None)
@@ -260,6 +272,7 @@ class ActiveRun:
             retry_at=moment_of(message["retry_at"]),
             checkpoint=message["checkpoint"],
             volatile=message["volatile"],
+            reason=message["reason"],
         )
         self._report(report).add_done_callback(lambda future: self._recorded(name, future))
 
@@ -342,7 +355,7 @@ class ActiveRun:
                 self._end_running(
                     lambda name, block: self._verdicts.failed_for_good(name, block, ending.error)
                 )
-                self._end_run(RunState.FAILED, error=ending.error)
+                self._end_run(RunState(self._options.timeout_status), error=ending.error)
             case Cause.BLOCK_LIMIT:
                 self._end_running(lambda name, block: self._verdicts.over_limit(name, block, ending))
                 self._end_run(RunState.QUEUED)

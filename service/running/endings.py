@@ -60,7 +60,8 @@ def overtime_of_run(deadline: float, timeout_seconds: float, pipeline: str, now:
         return None
     error = (
         f"The run took longer than the timeout of its pipeline, {timeout_seconds:g} s, and was ended. "
-        f"Raise `timeout` in pipelines/{pipeline}/metadata.yaml, or give the run less to do."
+        f"Raise `timeout` in pipelines/{pipeline}/metadata.yaml (`run_timeout`, where its trigger says so), "
+        f"or give the run less to do."
     )
     return Ending(Cause.RUN_LIMIT, kill_at=now, error=error)
 

@@ -71,4 +71,5 @@ class Verdicts:
             deaths=deaths,
             error=error,
             retry_at=retry_at,
+            killed=state is BlockState.FAILED,
         )

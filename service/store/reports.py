@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import BindParameter, bindparam, insert, or_, select, update
+from sqlalchemy import BindParameter, bindparam, func, insert, or_, select, tuple_, update
 
 from service.store import limits
 from service.store.database import Transaction
 from service.store.tables import block_runs, run_logs, runs
 from service.store.values import (
     BlockEnded,
+    BlockExpanded,
     BlockStarted,
     BlockState,
     LogLine,
@@ -47,9 +48,18 @@ _START = (
         started_at=bindparam("at"),
         finished_at=None,
         error=None,
+        reason=None,
         retry_at=None,
+        first_started_at=func.coalesce(block_runs.c.first_started_at, bindparam("at")),
     )
 )
+_CONTROLLERS = select(block_runs.c.run_id, block_runs.c.name, block_runs.c.position, block_runs.c.type).where(
+    tuple_(block_runs.c.run_id, block_runs.c.name).in_(bindparam("expanded", expanding=True))
+)
+_CHILDREN_THERE = select(block_runs.c.run_id, block_runs.c.name).where(
+    tuple_(block_runs.c.run_id, block_runs.c.parent).in_(bindparam("expanded", expanding=True))
+)
+_INSERT_CHILDREN = insert(block_runs)
 _END = (
     update(block_runs)
     .where(_OF_BLOCK)
@@ -63,6 +73,8 @@ _END = (
         retry_at=bindparam("due"),
         checkpoint=bindparam("stored"),
         volatile=bindparam("is_volatile"),
+        reason=bindparam("new_reason"),
+        killed=bindparam("was_killed"),
     )
 )
 _LEAVE = (
@@ -128,12 +140,17 @@ class _Held:
 class _Batch:
     """What a batch of reports comes down to, by kind of statement."""
 
+    expanded: dict[tuple[str, str], BlockExpanded] = field(default_factory=dict)
     steps: list[_Step] = field(default_factory=list)
     ended: dict[str, RunEnded] = field(default_factory=dict)
     lines: dict[str, list[LogLine]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, report: Report) -> None:
         match report:
+            case BlockExpanded():
+                self.expanded[report.run_id, report.block] = report
+                start = BlockStarted(report.run_id, report.claim, report.block, report.attempt, report.at)
+                self.add(start)
             case BlockStarted():
                 self._step_of(report, is_start=True).started[report.run_id, report.block] = report
             case BlockEnded():
@@ -171,6 +188,7 @@ def apply(tx: Transaction, reports: Sequence[Report], *, log_cap: LogCap = DEFAU
         if run is not None and is_valid:
             batch.add(report)
             run.is_running = not isinstance(report, RunEnded)
+    _write_children(tx, batch.expanded)
     for step in batch.steps:
         _write_step(tx, step)
     _write_logs(tx, batch.lines, held, log_cap)
@@ -199,6 +217,33 @@ def _write_step(tx: Transaction, step: _Step) -> None:
         tx.connection.execute(_END, [_end_values(report) for _, report in sorted(step.ended.items())])
 
 
+def _write_children(tx: Transaction, expanded: Mapping[tuple[str, str], BlockExpanded]) -> None:
+    """Give children their rows, where an earlier claim has not: what those say still holds."""
+    if not expanded:
+        return
+    keys = {"expanded": sorted(expanded)}
+    known = {(row.run_id, row.name) for row in tx.connection.execute(_CHILDREN_THERE, keys)}
+    rows = [
+        {
+            "run_id": controller.run_id,
+            "name": name,
+            "position": controller.position,
+            "type": controller.type,
+            "state": BlockState.QUEUED.value,
+            "attempt": 0,
+            "deaths": 0,
+            "volatile": False,
+            "parent": controller.name,
+            "item": number,
+        }
+        for controller in tx.connection.execute(_CONTROLLERS, keys)
+        for name, number in expanded[controller.run_id, controller.name].children
+        if (controller.run_id, name) not in known
+    ]
+    if rows:
+        tx.connection.execute(_INSERT_CHILDREN, rows)
+
+
 def _end_values(report: BlockEnded) -> dict[str, Any]:
     is_open = report.state in _OPEN_BLOCKS
     return {
@@ -213,6 +258,8 @@ def _end_values(report: BlockEnded) -> dict[str, Any]:
         "due": report.retry_at,
         "stored": report.checkpoint,
         "is_volatile": report.volatile,
+        "new_reason": report.reason,
+        "was_killed": report.killed,
     }
 
 

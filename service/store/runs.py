@@ -70,7 +70,10 @@ _RESET_BLOCKS = (
         finished_at=None,
         rows=None,
         error=None,
+        reason=None,
+        killed=False,
         retry_at=None,
+        first_started_at=None,
         checkpoint=None,
     )
 )

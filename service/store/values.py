@@ -332,6 +332,20 @@ class BlockEnded:
     retry_at: datetime | None = None
     checkpoint: Mapping[str, Any] | None = None
     volatile: bool = False
+    reason: str | None = None  # why it waits, or was skipped
+    killed: bool = False  # it was ended from outside, so that its callbacks have not heard of it
+
+
+@dataclass(frozen=True, slots=True)
+class BlockExpanded:
+    """A block runs as children, one for each item, which get their rows. It runs until they are over."""
+
+    run_id: str
+    claim: int
+    block: str
+    attempt: int
+    at: datetime
+    children: tuple[tuple[str, int], ...]  # name and number
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,4 +367,4 @@ class LogLines:
     lines: tuple[LogLine, ...]  # `seq` is given by the store
 
 
-Report = BlockStarted | BlockEnded | RunEnded | LogLines
+Report = BlockStarted | BlockExpanded | BlockEnded | RunEnded | LogLines

@@ -198,7 +198,6 @@ def test_triggers_of_mage_are_translated() -> None:
         ("{name: t, type: webhook, concurrency: {limit: 1, key: '{{ event. }}'}}", "is wrong"),
         ("{name: t, type: event, event: run.succeeded}", "the end of its own pipeline's runs as well"),
         ("{name: t, type: event, event: run.succeed}", "did you mean 'run.succeeded'"),
-        ("{name: t, schedule_type: api, settings: {allow_blocks_to_fail: true}}", "fails the run"),
         ("{name: t, schedule_type: api, sla: 60}", "`sla` is not applied yet"),
         ("{name: t, schedule_type: time, schedule_interval: hourly}", "is wrong"),
         ("{name: t, schedule_type: time}", "needs a `schedule_interval`"),

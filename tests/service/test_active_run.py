@@ -83,6 +83,7 @@ class Scene:
                 "retry_at": None,
                 "checkpoint": None,
                 "volatile": True,
+                "reason": None,
             }
         )
 

@@ -12,6 +12,7 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
@@ -28,10 +29,10 @@ from pipelines.checkpoints import Checkpoints
 from pipelines.crash import CrashPoints
 from pipelines.errors import MillraceError
 from pipelines.io.config import Profiles
-from pipelines.model import Block, Pipeline
+from pipelines.model import CHILD_MARK, Block, Pipeline
 from pipelines.project import pipeline_from_sources
 from pipelines.run import execute
-from pipelines.runspec import BlockProgress, BlockReport, RunResult, RunSpec
+from pipelines.runspec import BlockProgress, BlockReport, RunOptions, RunResult, RunSpec
 from pipelines.secrets import Secrets
 from pipelines.surroundings import add_project_to_path, restored_process
 from pipelines.variables import RunFacts, merged_variables
@@ -66,7 +67,7 @@ class ChannelListener:
             self._closed = True
 
     def block_started(self, block: str, attempt: int, at: datetime) -> None:
-        declared: Block = self._pipeline.block(block)
+        declared: Block = self._pipeline.block(block.partition(CHILD_MARK)[0])
         delay = declared.retry.delay_after(attempt)
         self._channel.send(
             {
@@ -77,6 +78,19 @@ class ChannelListener:
                 "timeout_seconds": declared.timeout_seconds,
                 "memory_mb": declared.memory_mb,
                 "retry_seconds": None if delay is None else delay.total_seconds(),
+            }
+        )
+
+    def block_expanded(
+        self, block: str, attempt: int, at: datetime, children: Sequence[tuple[str, int]]
+    ) -> None:
+        self._channel.send(
+            {
+                "type": "expanded",
+                "block": block,
+                "attempt": attempt,
+                "at": at.isoformat(),
+                "children": list(children),
             }
         )
 
@@ -97,6 +111,7 @@ class ChannelListener:
                 "retry_at": _text(report.retry_at),
                 "checkpoint": report.checkpoint,
                 "volatile": report.volatile,
+                "reason": report.reason,
             }
         )
         return future
@@ -297,6 +312,7 @@ def run_spec(message: Message, pipeline: Pipeline) -> RunSpec:
         variables=merged_variables(pipeline, message["variables"]),
         progress={name: _progress(block) for name, block in message["progress"].items()},
         selection=tuple(message["selection"]),
+        options=RunOptions(**message["options"]),
     )
 
 
@@ -308,6 +324,10 @@ def _progress(block: Message) -> BlockProgress:
         checkpoint=block["checkpoint"],
         volatile=block["volatile"],
         retry_at=_moment(block["retry_at"]),
+        rows=block["rows"],
+        error=block["error"],
+        killed=block["killed"],
+        first_started_at=_moment(block["first_started_at"]),
     )
 
 

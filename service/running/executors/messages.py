@@ -45,6 +45,7 @@ def run_message(claimed: ClaimedRun, root: str) -> dict[str, Any]:
         "timezone": run.timezone,
         "attempt": run.attempt,
         "selection": list(run.selection),
+        "options": dict(run.options),
         "progress": {
             block.name: {
                 "state": str(block.state),
@@ -53,6 +54,10 @@ def run_message(claimed: ClaimedRun, root: str) -> dict[str, Any]:
                 "checkpoint": block.checkpoint,
                 "volatile": block.volatile,
                 "retry_at": _text(block.retry_at),
+                "rows": block.rows,
+                "error": block.error,
+                "killed": block.killed,
+                "first_started_at": _text(block.first_started_at),
             }
             for block in run.blocks
         },
