@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from uuid import uuid4
 
-import pandas as pd
 import pyarrow as pa
 
 from pipelines.io.base import Connector, IfExists, Policy
@@ -18,8 +17,10 @@ from pipelines.io.duckdb import DuckDB, DuckDBSettings
 from pipelines.io.effects import Effect
 from pipelines.io.errors import ConnectorError, ExportRefused, TargetExists, UnreadableFile
 from pipelines.io.files.appearing import put_file, written_aside
-from pipelines.io.files.datasets import append_to_dataset, read_dataset, replace_dataset
+from pipelines.io.files.batches import stream_dataset
+from pipelines.io.files.datasets import append_to_dataset, dataset_of, read_dataset, replace_dataset
 from pipelines.io.files.formats import DAMAGED, compression_of, format_of
+from pipelines.io.frames import FrameKind
 from pipelines.io.sqltext import literal
 
 if TYPE_CHECKING:
@@ -55,17 +56,41 @@ class Files(Connector):
     def _from_settings(cls, profile: Profile) -> Self:
         return cls(FilesSettings.of(profile))
 
-    def load(self, query: str | Path, format: str | None = None, **options: Any) -> pd.DataFrame:
+    def load(
+        self,
+        query: str | Path,
+        format: str | None = None,
+        frame: FrameKind = "pandas",
+        **options: Any,
+    ) -> Any:
         """Return the rows of a file, or of a dataset when the path is a folder.
 
         The format is told by the ending, `.gz` aside, unless it is given. Options go to the reader: of
-        pandas for CSV, JSON and Excel, of pyarrow for Parquet.
+        pandas for CSV, JSON and Excel, of pyarrow for Parquet. CSV is read by pyarrow, in several threads,
+        where that gives the frame that pandas would.
         """
         path = self.path(query)
         with self._readable(path):
             if path.is_dir():
-                return read_dataset(path, options)
-            return format_of(path, format).read(path, options)
+                return read_dataset(path, options, frame)
+            return format_of(path, format).load(path, frame, options)
+
+    def stream(self, query: str | Path, format: str | None = None, **options: Any) -> pa.RecordBatchReader:
+        """Return the rows of a CSV, JSON lines or Parquet file, or of a dataset, in bounded memory.
+
+        The types of CSV columns are told by the beginning of the file unless `dtype` says them.
+        """
+        path = self.path(query)
+        with self._readable(path):
+            if path.is_dir():
+                reader = stream_dataset(dataset_of(path), options)
+            else:
+                reader = format_of(path, format).batches(path, options)
+        return pa.RecordBatchReader.from_batches(reader.schema, self._told(path, reader))
+
+    def _told(self, path: Path, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        with self._readable(path):
+            yield from reader
 
     def export(
         self,

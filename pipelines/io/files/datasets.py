@@ -5,21 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipelines.io.errors import ExportRefused
 from pipelines.io.files.appearing import put_folder, sync, written_aside
+from pipelines.io.files.batches import chunks
 from pipelines.io.files.formats import as_table, table_to_frame
+from pipelines.io.frames import FrameKind, give, is_streamed, to_reader
 
 # The schema of all files and of the partitions, which their folders' names alone do not tell.
 SCHEMA_FILE = "_common_metadata"
 _PARTITION_KEY = b"millrace.partition_cols"
 _MOST_PARTITIONS = 100_000
+
+# Of streamed data: what lies in memory, and what the partitions of one file of theirs come from.
+_ROWS_PER_FILE = 1_048_576
+_FILE_BYTES = 48 << 20
+
+Rows: TypeAlias = pa.Table | pa.RecordBatchReader
 
 Crash = Callable[[str], None]
 
@@ -35,11 +42,11 @@ def replace_dataset(
 ) -> int:
     """Write a dataset aside and put it in the place of the folder."""
     _refuse_to_remove_others(folder)
-    table = as_table(data)
+    rows = rows_of(data)
     with written_aside(folder, token) as aside:
-        write_parts(table, aside, partition_cols, "part-{i}.parquet", options)
+        written = write_parts(rows, aside, partition_cols, "part-{i}.parquet", options)
         put_folder(aside, folder, crash)
-    return int(table.num_rows)
+    return written
 
 
 def _refuse_to_remove_others(folder: Path) -> None:
@@ -71,16 +78,16 @@ def append_to_dataset(
     options: Mapping[str, Any],
 ) -> int:
     """Add files to a dataset. Their names come from the token: written again, they replace themselves."""
-    table = as_table(data)
-    check_appended(stored_schema(folder), table.column_names, partition_cols, folder)
+    rows = rows_of(data)
+    check_appended(stored_schema(folder), rows.schema.names, partition_cols, folder)
     with written_aside(folder, token) as aside:
-        write_parts(table, aside, partition_cols, f"part-{token}-{{i}}.parquet", options)
+        written = write_parts(rows, aside, partition_cols, f"part-{token}-{{i}}.parquet", options)
         new = sorted(path.relative_to(aside) for path in aside.rglob("*") if path.is_file())
         crash("effect.before_commit")
         _move(new, aside, folder)
         crash("effect.after_commit")
     _remove_stale(folder, token, set(new))
-    return int(table.num_rows)
+    return written
 
 
 def _move(names: Sequence[Path], aside: Path, folder: Path) -> None:
@@ -112,13 +119,52 @@ def check_appended(
         raise ExportRefused(f"cannot append to {place}: it is partitioned by {partition_cols_of(there)}")
 
 
+def rows_of(data: Any) -> Rows:
+    """Return what a block exports as a table, or as batches when it is streamed."""
+    return to_reader(data) if is_streamed(data) else as_table(data)
+
+
 def write_parts(
-    table: pa.Table, folder: Path, partition_cols: Sequence[str], basename: str, options: Mapping[str, Any]
-) -> None:
-    """Write files of these names (`{i}` in it is their number) and the file of the schema into a folder."""
-    missing = [name for name in partition_cols if name not in table.column_names]
+    rows: Rows, folder: Path, partition_cols: Sequence[str], basename: str, options: Mapping[str, Any]
+) -> int:
+    """Write files of these names (`{i}` in it is their number) and the file of the schema into a folder.
+
+    Batches are gathered to a bounded size, of which each makes files of its own. Returns the rows.
+    """
+    missing = [name for name in partition_cols if name not in rows.schema.names]
     if missing:
         raise ExportRefused(f"cannot partition by {', '.join(missing)}: the frame has no such column")
+    if isinstance(rows, pa.Table):
+        schema, written = _write_table(rows, folder, partition_cols, basename, options), rows.num_rows
+    else:
+        schema, written = _write_batches(rows, folder, partition_cols, basename, options)
+    folder.mkdir(exist_ok=True)
+    note = {**(schema.metadata or {}), _PARTITION_KEY: json.dumps(list(partition_cols)).encode()}
+    pq.write_metadata(schema.with_metadata(note), folder / SCHEMA_FILE)
+    return int(written)
+
+
+def _write_batches(
+    reader: pa.RecordBatchReader,
+    folder: Path,
+    partition_cols: Sequence[str],
+    basename: str,
+    options: Mapping[str, Any],
+) -> tuple[pa.Schema, int]:
+    written = 0
+    schema = _plain_partitions(reader.schema.empty_table(), partition_cols).schema
+    for number, table in enumerate(chunks(reader, _ROWS_PER_FILE, _FILE_BYTES)):
+        name = basename.replace("{i}", f"{number}-{{i}}")
+        _write_table(table, folder, partition_cols, name, options)
+        written += table.num_rows
+    if not written:
+        _write_table(schema.empty_table(), folder, partition_cols, basename, options)
+    return schema, written
+
+
+def _write_table(
+    table: pa.Table, folder: Path, partition_cols: Sequence[str], basename: str, options: Mapping[str, Any]
+) -> pa.Schema:
     table = _plain_partitions(table, partition_cols)
     ds.write_dataset(
         table,
@@ -126,13 +172,12 @@ def write_parts(
         format="parquet",
         partitioning=_partitioning(table.schema, partition_cols),
         basename_template=basename,
+        existing_data_behavior="overwrite_or_ignore",  # the folder is ours: other chunks have been here
         max_partitions=_MOST_PARTITIONS,
         max_open_files=200,
         file_options=ds.ParquetFileFormat().make_write_options(**options),
     )
-    folder.mkdir(exist_ok=True)
-    note = {**(table.schema.metadata or {}), _PARTITION_KEY: json.dumps(list(partition_cols)).encode()}
-    pq.write_metadata(table.schema.with_metadata(note), folder / SCHEMA_FILE)
+    return table.schema
 
 
 def _plain_partitions(table: pa.Table, partition_cols: Sequence[str]) -> pa.Table:
@@ -149,9 +194,10 @@ def _partitioning(schema: pa.Schema, partition_cols: Sequence[str]) -> ds.Partit
     return ds.partitioning(pa.schema([schema.field(name) for name in partition_cols]), flavor="hive")
 
 
-def read_dataset(folder: Path, options: Mapping[str, Any]) -> pd.DataFrame:
+def read_dataset(folder: Path, options: Mapping[str, Any], frame: FrameKind = "pandas") -> Any:
     """Return the rows of all files, with the partitions as columns of the type they had."""
-    return table_to_frame(dataset_of(folder).to_table(**options))
+    table = dataset_of(folder).to_table(**options)
+    return table_to_frame(table) if frame == "pandas" else give(table, frame)
 
 
 def dataset_of(folder: Path) -> ds.Dataset:

@@ -18,7 +18,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.io.errors import ConnectorError
-from pipelines.io.frames import to_arrow, to_pandas
+from pipelines.io.files.batches import (
+    ROWS_PER_GROUP,
+    stream_lines,
+    stream_parquet,
+    write_csv_batches,
+    write_line_batches,
+    write_parquet_batches,
+)
+from pipelines.io.files.csvreading import read_csv, stream_csv
+from pipelines.io.frames import FrameKind, give, is_streamed, to_arrow, to_pandas, to_reader
 
 Options = Mapping[str, Any]
 
@@ -40,7 +49,20 @@ class Format:
 
     endings: tuple[str, ...]
     read: Callable[[Path, Options], pd.DataFrame]
-    write: Callable[[Any, Path, Options], int]  # the rows written
+    write: Callable[[Any, Path, Options], int]  # the rows written; data that is streamed, in batches
+    stream: Callable[[Path, Options], pa.RecordBatchReader] | None = None  # None: only the whole at once
+    table: Callable[[Path, Options], pa.Table] | None = None  # None: only by way of pandas
+
+    def load(self, path: Path, frame: FrameKind, options: Options) -> Any:
+        """Return the rows as the kind of frame that is asked for."""
+        if frame == "pandas":
+            return self.read(path, options)
+        table = to_arrow(self.read(path, options)) if self.table is None else self.table(path, options)
+        return give(table, frame)
+
+    def batches(self, path: Path, options: Options) -> pa.RecordBatchReader:
+        """Return the rows in batches; a format that has none is read as a whole first."""
+        return to_reader(self.read(path, options)) if self.stream is None else self.stream(path, options)
 
 
 def format_of(path: Path, named: str | None) -> Format:
@@ -118,11 +140,9 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     return [None if text is None else json.loads(text) for text in values]
 
 
-def _read_csv(path: Path, options: Options) -> pd.DataFrame:
-    return cast(pd.DataFrame, pd.read_csv(path, **options))
-
-
 def _write_csv(data: Any, path: Path, options: Options) -> int:
+    if is_streamed(data):
+        return write_csv_batches(data, path, options)
     frame = as_frame(data)
     with _text(path, options) as (target, given):
         frame.to_csv(target, **{"index": False, **given})
@@ -133,11 +153,15 @@ def _read_json(path: Path, options: Options) -> pd.DataFrame:
     return cast(pd.DataFrame, pd.read_json(path, **options))
 
 
+_JSON_FORMS = {"orient": "records", "date_format": "iso", "date_unit": "us", "force_ascii": False}
+
+
 def _write_json(data: Any, path: Path, options: Options) -> int:
-    forms = {"orient": "records", "date_format": "iso", "date_unit": "us", "force_ascii": False}
     frame = as_frame(data)
     with _text(path, options) as (target, given):
-        frame.to_json(target, **{**forms, **{key: value for key, value in given.items() if key != "index"}})
+        frame.to_json(
+            target, **{**_JSON_FORMS, **{key: value for key, value in given.items() if key != "index"}}
+        )
     return len(frame)
 
 
@@ -146,17 +170,26 @@ def _read_lines(path: Path, options: Options) -> pd.DataFrame:
 
 
 def _write_lines(data: Any, path: Path, options: Options) -> int:
-    return _write_json(data, path, {"lines": True, **options})
+    given = {"lines": True, **options}
+    if is_streamed(data):
+        return write_line_batches(data, path, {**_JSON_FORMS, **given})
+    return _write_json(data, path, given)
 
 
 def _read_parquet(path: Path, options: Options) -> pd.DataFrame:
-    return table_to_frame(pq.read_table(path, partitioning=None, **options))
+    return table_to_frame(_read_parquet_table(path, options))
+
+
+def _read_parquet_table(path: Path, options: Options) -> pa.Table:
+    return pq.read_table(path, partitioning=None, **options)
 
 
 def _write_parquet(data: Any, path: Path, options: Options) -> int:
+    if is_streamed(data):
+        return write_parquet_batches(data, path, options)
     given = {key: value for key, value in options.items() if key != "index"}
     table = as_table(data, index=bool(options.get("index")))
-    pq.write_table(table, path, **given)
+    pq.write_table(table, path, **{"row_group_size": ROWS_PER_GROUP, **given})
     return int(table.num_rows)
 
 
@@ -186,9 +219,11 @@ class _openpyxl_named:  # noqa: N801 - reads as a verb phrase in `with`
 
 
 FORMATS = {
-    "csv": Format((".csv",), _read_csv, _write_csv),
+    "csv": Format((".csv",), read_csv, _write_csv, stream_csv),
     "json": Format((".json",), _read_json, _write_json),
-    "jsonl": Format((".jsonl", ".ndjson"), _read_lines, _write_lines),
-    "parquet": Format((".parquet", ".pq"), _read_parquet, _write_parquet),
+    "jsonl": Format((".jsonl", ".ndjson"), _read_lines, _write_lines, stream_lines),
+    "parquet": Format(
+        (".parquet", ".pq"), _read_parquet, _write_parquet, stream_parquet, _read_parquet_table
+    ),
     "excel": Format((".xlsx", ".xls"), _read_excel, _write_excel),
 }
