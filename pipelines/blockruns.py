@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipelines.batches import events_of
 from pipelines.blocks.add_ons import call_back, first_false
 from pipelines.blocks.dbt import run_dbt
+from pipelines.blocks.integration import run_integration
 from pipelines.blocks.product import run_product
 from pipelines.blocks.python import run_python
 from pipelines.blocks.r import run_r
@@ -31,6 +32,7 @@ from pipelines.errors import BlockCodeError
 from pipelines.handover import own_copies, own_copy
 from pipelines.io.config import Profiles
 from pipelines.io.polars_frames import is_polars
+from pipelines.mage.importing import places_of
 from pipelines.model import Block, BlockType
 from pipelines.nodes import Node
 from pipelines.runspec import RunSpec
@@ -49,6 +51,7 @@ KINDS: Mapping[str, Callable[[BlockContext, Sequence[Any]], Outputs]] = {
     "r": run_r,
     "dbt": run_dbt,
     "global_data_product": run_product,
+    "data_integration": run_integration,
 }
 
 
@@ -70,6 +73,7 @@ class BlockRunner:
     ) -> None:
         self._spec = spec
         self._profiles = profiles
+        self._shared: dict[str, Any] = {}  # what blocks of one run tell each other, as long as it runs here
         self._checkpoints = checkpoints
         self._crash = crash
 
@@ -124,7 +128,12 @@ class BlockRunner:
             pipeline=surroundings(spec.pipeline, node),
             block=block,
             attempt=node.attempt,
-            keywords={**keywords, "repo_path": str(spec.root), "logger": logger},
+            keywords={
+                **keywords,
+                "repo_path": str(spec.root),
+                "logger": logger,
+                "context": self._shared,
+            },
             upstream=node.block.upstream,
             source=self._source(block),
             profiles=self._profiles,
@@ -134,15 +143,18 @@ class BlockRunner:
             service=spec.service,
             effects=EffectCounter(spec.facts.run_id, block.name if is_own else f"{node.name}.{block.name}"),
             crash=self._crash,
+            home=self._checkpoints.root.parent,
         )
 
     def _source(self, block: Block) -> str:
         if not block.path:
             return ""
         try:
-            return self._spec.sources[block.path]
+            source = self._spec.sources[block.path]
         except KeyError:
             raise BlockCodeError(f"{block.path}: the code of block {block.name!r} is missing") from None
+        # The texts in Python code are mapped when it is compiled, so that tracebacks show it as it is.
+        return source if block.language == "python" else places_of(self._spec.root).located(source)
 
 
 @contextmanager
