@@ -248,7 +248,7 @@ def _can_run(section: Section, type: BlockType, language: str) -> bool:
         section.error(
             "language",
             f"a {type} block cannot be written in '{language}' (it can in {listed(languages)})"
-            f"{closest(language, languages)}",
+            f"{_instead_of_singer(type, language) or closest(language, languages)}",
         )
     elif language == "sql" and type is not BlockType.DBT:
         check_sql_configuration(section)
@@ -259,6 +259,13 @@ def _can_run(section: Section, type: BlockType, language: str) -> bool:
             "executor_type", f"the executor '{executor}' is not used; the block runs in a local worker"
         )
     return section.findings.error_count == before
+
+
+def _instead_of_singer(type: BlockType, language: str) -> str:
+    """Return what to write for Mage's loaders and exporters in YAML, which are sources and sinks of Singer."""
+    if language != "yaml" or type not in (BlockType.DATA_LOADER, BlockType.DATA_EXPORTER):
+        return ""
+    return "; Singer's sources and destinations are not run: write a block of `type: data_integration`"
 
 
 # --- where the code is ------------------------------------------------------------------------------

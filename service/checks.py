@@ -6,6 +6,7 @@ from pipelines.model import Problem
 from pipelines.project import Project
 from service.intake.cloudevents_checks import cloudevents_problems
 from service.intake.webhook_checks import webhook_problems
+from service.kind_checks import kind_problems
 from service.watching.sensor_checks import sensor_problems
 
 
@@ -16,5 +17,6 @@ def problems_of(project: Project) -> tuple[Problem, ...]:
         *sensor_problems(project),
         *webhook_problems(project),
         *cloudevents_problems(project),
+        *kind_problems(project),
     )
     return tuple(sorted(found, key=lambda problem: (problem.file, problem.line)))
