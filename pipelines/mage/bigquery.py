@@ -34,8 +34,8 @@ class BigQuery(BaseIO):
 
     @property
     def client(self) -> Any:
-        """Google's own client, connected as the profile says."""
-        return self._connector.client
+        """Google's own client, connected as the profile says. It stays open until the run's process ends."""
+        return self._connector.client()
 
     def __enter__(self) -> Self:
         self._connector.__enter__()
@@ -84,13 +84,12 @@ class BigQuery(BaseIO):
             df = df.rename(columns={name: str(name).replace(" ", "_") for name in df.columns})
         table = table_id if database is None or table_id.count(".") > 1 else f"{database}.{table_id}"
         given = {
-            "overwrite_types": overwrite_types,
             "unique_conflict_method": unique_conflict_method,
             "unique_constraints": unique_constraints,
         }
         self._connector.export(
             df,
-            table,
+            table_name=table,
             if_exists=_DISPOSITIONS.get(str(write_disposition), str(getattr(if_exists, "value", if_exists))),
             **{name: value for name, value in given.items() if value},
         )

@@ -102,16 +102,16 @@ class BigQuery(SqlConnector):
         `schema_update_options` lets an append change the columns; `column_names="clean"` renames those that
         BigQuery does not take. Further options are properties of the load job.
         """
+        target = table_of(schema_name, table_name, self._settings.dataset)
         policy = Policy.of(
             if_exists,
             keys=keys,
             unique_constraints=unique_constraints,
             unique_conflict_method=unique_conflict_method,
-        )
+        ).of_next_write(f"bigquery:{target}")
         given = without_mage_keywords(options)
         layout = Layout.of(given)
         check_job_options(given)
-        target = table_of(schema_name, table_name, self._settings.dataset)
         policy = policy.of_next_write(f"bigquery:{target}")
         order = Order(
             target, policy, layout, column_names, tuple(schema_update_options), max_bytes_billed, given
@@ -132,6 +132,10 @@ class BigQuery(SqlConnector):
         with self._connected() as client:
             job = self._query(self._jobs(client), query, None, max_bytes_billed, binds)
             return rows_of(job) or int(job.result().total_rows or 0)
+
+    def client(self) -> bigquery.Client:
+        """Return a client of Google's own library, who asks where and as whom we do; its user closes it."""
+        return _opened(self._settings)
 
     def exists(self, schema_name: str, table_name: str | None = None) -> bool:
         """Tell whether there is such a table: `exists("dataset.table")` or `exists("dataset", "table")`."""
