@@ -138,13 +138,12 @@ class _Writing:
     def _table(self, number: int, frame: Any) -> tuple[pa.Table, list[str | None]]:
         """Return a frame as Arrow, with the index that is kept, and the names of its dtypes."""
         if not isinstance(frame, pd.DataFrame):
+            self._check_index(number, ())
             table = to_arrow(frame)
-            dtypes: list[str | None] = [None] * table.num_columns
-        else:
-            levels = _kept_levels(frame.index)
-            self._check_index(number, tuple(levels.names) if levels is not None else ())
-            table, dtypes = _with_levels(frame, levels)
-        return table, dtypes
+            return table, [None] * table.num_columns
+        levels = _kept_levels(frame.index)
+        self._check_index(number, () if levels is None else tuple(frame.index.names))
+        return _with_levels(frame, levels)
 
     def _check_index(self, number: int, names: tuple[Any, ...]) -> None:
         if self._index is None:

@@ -34,7 +34,7 @@ def write_polars(frame: Any, path: Path) -> None:
 
 
 def read_polars(path: Path) -> Any:
-    return _polars().read_ipc(path, memory_map=False)
+    return _polars().read_ipc(path)
 
 
 def read_lazy(path: Path) -> Any:
