@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from google.api_core import exceptions
-from google.cloud import storage
+from google.cloud.storage import Blob, Client
 from google.cloud.storage.exceptions import DataCorruption
 
 from pipelines.io.errors import ConnectionFailed
@@ -58,7 +58,7 @@ class GcsStore(Store):
         credentials, project = settings.credentials()
         options = {"api_endpoint": settings.endpoint} if settings.endpoint else None
         self._settings = settings
-        self._client = storage.Client(project=project, credentials=credentials, client_options=options)
+        self._client = Client(project=project, credentials=credentials, client_options=options)
 
     def head(self, bucket: str, name: str) -> Stored | None:
         with self._told(bucket, name):
@@ -112,5 +112,5 @@ class GcsStore(Store):
                 raise ConnectionFailed(f"{address} was damaged on its way: {said(error)}") from error
 
 
-def _stored(blob: storage.Blob) -> Stored:
+def _stored(blob: Blob) -> Stored:
     return Stored(blob.name, int(blob.size or 0), str(blob.generation), dict(blob.metadata or {}))
