@@ -93,6 +93,11 @@ class GcsEmulator:
             attributes = json.dumps(known | {"Generation": known["Generation"] + number})
             os.setxattr(path, ATTRIBUTES, attributes.encode())
 
+    def names(self, bucket: str) -> list[str]:
+        """Return the names of all objects in a bucket."""
+        answer = self._ask("GET", f"/storage/v1/b/{bucket}/o")
+        return [item["name"] for item in answer.get("items", ())]
+
     def delete(self, bucket: str, name: str) -> None:
         self._ask("DELETE", f"/storage/v1/b/{bucket}/o/{quote(name, safe='')}")
 

@@ -1,0 +1,1 @@
+SELECT * FROM ny_taxi.yellow_cab_data LIMIT 10;

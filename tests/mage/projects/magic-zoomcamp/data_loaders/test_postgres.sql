@@ -1,0 +1,2 @@
+-- Docs: https://docs.mage.ai/guides/sql-blocks
+SELECT 1;
