@@ -39,6 +39,7 @@ _NULLABLE = {dtype.name: kind for kind, dtype in NULLABLE.items()}
 
 _HEAD_BYTES = 16 << 20  # by these a stream's types are told
 _BLOCK_BYTES = 2 << 20
+_STREAMED_BYTES = 1 << 20  # in one block of a stream: the reader fetches up to 32 of them ahead
 _ROWS_AT_ONCE = 50_000  # of pandas
 _SAMPLE = 1_000
 _INTEGERS_END = 2.0**63
@@ -102,11 +103,12 @@ class Asked:
 
     def head(self, path: Path, size: int) -> pa.Schema:
         """Return the columns of the file with the types that its beginning suggests."""
+        # Of a file itself the reader would fetch many blocks more. What is behind the first one lets it find
+        # the end of that one's last row.
         with self.opened(path) as stream:
-            reader = arrow_csv.open_csv(
-                stream, arrow_csv.ReadOptions(block_size=size), self.parsing(), self.converting([], {})
-            )
-            return reader.schema
+            begin = pa.BufferReader(stream.read(size + _BLOCK_BYTES))
+        options = arrow_csv.ReadOptions(block_size=size, use_threads=False)
+        return arrow_csv.open_csv(begin, options, self.parsing(), self.converting([], {})).schema
 
 
 def _are_names(value: Any) -> bool:
@@ -263,7 +265,7 @@ def _streamed_type(name: str, schema: pa.Schema, asked: Asked) -> pa.DataType:
 
 def _batches(path: Path, asked: Asked, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     types = dict(zip(schema.names, schema.types, strict=True))
-    reading = arrow_csv.ReadOptions(block_size=_BLOCK_BYTES)
+    reading = arrow_csv.ReadOptions(block_size=_STREAMED_BYTES)
     try:
         with asked.opened(path) as stream:
             yield from arrow_csv.open_csv(
