@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from service.runtime import Runtime
 from service.store import runs
 from service.store.values import BlockRun, BlockState, Run, RunState
 
+_SHOWN_CHILDREN = 20  # of one block; of more only counts are shown
 _LOOK_SECONDS = 0.2  # how often block states are read; the end of the run wakes us at once
 
 
@@ -45,15 +47,25 @@ def follow(runtime: Runtime, run_id: str, view: View) -> Run:
 
     with runtime.wakeups.subscribe(on_topic), view:
         while True:
-            run = find_run(runtime, run_id)
+            run = glance(runtime, run_id)
             view.show(run)
             if run.state.is_final:
-                return run
+                return find_run(runtime, run_id)
             news.wait(_LOOK_SECONDS)
             news.clear()
 
 
+def glance(runtime: Runtime, run_id: str) -> Run:
+    """Return the run with its blocks, children of dynamic blocks only counted. Raises NotFound."""
+    with runtime.database.read() as connection:
+        run = runs.glance(connection, run_id)
+    if run is None:
+        raise NotFound("run", run_id)
+    return run
+
+
 def find_run(runtime: Runtime, run_id: str) -> Run:
+    """Return the run with all of its blocks. Raises NotFound."""
     with runtime.database.read() as connection:
         run = runs.get(connection, run_id)
     if run is None:
@@ -111,6 +123,10 @@ class LineView:
             facts.append(f"rows={block.rows}")
         if took := duration(block.started_at, block.finished_at):
             facts.append(f"took={took.replace(' ', '')}")
+        if block.children:
+            facts.append(f"children={_counted(block).replace(' ', '')}")
+        if block.reason:
+            facts.append(f"reason={_first_line(block.reason)}")
         if block.error:
             facts.append(f"error={_first_line(block.error)}")
         click.echo(" ".join(facts))
@@ -140,28 +156,53 @@ def run_table(run: Run, *, now: datetime | None = None) -> Group:
     heading = Text.assemble(
         (run.pipeline, "bold"), "  ", styled(run.state), "  ", (took or "", "dim"), "  ", (run.id, "dim")
     )
-    rows = [_block_row(block, now) for block in run.blocks]
+    shown = _shown(run.blocks)
+    rows = [_block_row(block, now) for block in shown]
     parts: list[object] = [heading]
     if rows:
         parts.append(table(("block", "state", "try", "rows", "took"), rows))
     parts.extend(
         Text(f"\n{block.name}: {block.error.strip()}", style="red")
-        for block in run.blocks
+        for block in shown
         if block.error and block.state is not BlockState.UPSTREAM_FAILED
     )
+    if run.waits_for:
+        parts.append(Text(f"\nwaits: {run.waits_for}", style="yellow"))
+    if run.state is RunState.SUCCEEDED and run.failed_blocks:
+        parts.append(Text(f"\n{run.failed_blocks} blocks failed, which this run allows", style="yellow"))
     if run.error and not any(block.error for block in run.blocks):
         parts.append(Text(f"\n{run.error.strip()}", style="red"))
     return Group(*parts)  # type: ignore[arg-type]  # rich's stubs do not know a list of renderables
 
 
+def _shown(blocks: Sequence[BlockRun]) -> list[BlockRun]:
+    """Leave out the children of blocks that have many, but for the first that failed."""
+    many = {block.name for block in blocks if sum(block.children.values()) > _SHOWN_CHILDREN}
+    failed: Counter[str] = Counter()
+    shown = []
+    for block in blocks:
+        if block.parent in many:
+            failed[block.parent] += block.state is BlockState.FAILED
+            if block.state is not BlockState.FAILED or failed[block.parent] > runs.SHOWN_FAILURES:
+                continue
+        shown.append(block)
+    return shown
+
+
 def _block_row(block: BlockRun, now: datetime | None) -> tuple[object, ...]:
     end = block.finished_at or (now if block.state is BlockState.RUNNING else None)
-    return block.name, styled(block.state), block.attempt or None, block.rows, duration(block.started_at, end)
+    name = f"{block.name}  {_counted(block)}" if block.children else block.name
+    return name, styled(block.state), block.attempt or None, block.rows, duration(block.started_at, end)
+
+
+def _counted(block: BlockRun) -> str:
+    """Return how many children a block has in each state: `998 succeeded, 2 failed`."""
+    return ", ".join(f"{count} {state}" for state, count in sorted(block.children.items()))
 
 
 def _detail(run: Run) -> str:
     if run.state is RunState.WAITING and run.available_at is not None:
-        return f" until={when(run.available_at)}"
+        return f" until={when(run.available_at)}" + (f" for={run.waits_for}" if run.waits_for else "")
     took = duration(run.started_at, run.finished_at)
     facts = f" took={took.replace(' ', '')}" if took else ""
     return f"{facts} error={_first_line(run.error)}" if run.error else facts

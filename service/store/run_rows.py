@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from service.store.bulk import BulkInsert, Together
 from service.store.statements import AnyRow
@@ -60,6 +60,7 @@ RUN_COLUMNS = (
     runs.c.backfill_id,
     runs.c.options,
     runs.c.parent_run_id,
+    runs.c.blocked_by,
 )
 
 _BLOCKS = (
@@ -86,6 +87,15 @@ _BLOCKS = (
     .where(block_runs.c.run_id.in_(bindparam("run_ids", expanding=True)))
     .order_by(block_runs.c.run_id, block_runs.c.position, block_runs.c.item.nulls_first())
 )
+
+_IS_CHILD = block_runs.c.parent.is_not(None)
+_DECLARED_BLOCKS = _BLOCKS.where(~_IS_CHILD)
+_CHILDREN = (
+    select(block_runs.c.run_id, block_runs.c.parent, block_runs.c.state, func.count())
+    .where(block_runs.c.run_id.in_(bindparam("run_ids", expanding=True)), _IS_CHILD)
+    .group_by(block_runs.c.run_id, block_runs.c.parent, block_runs.c.state)
+)
+_FAILED_CHILDREN = _BLOCKS.where(_IS_CHILD, block_runs.c.state == BlockState.FAILED).limit(bindparam("most"))
 
 
 def insert_runs(
@@ -155,6 +165,7 @@ def run_of(row: AnyRow, blocks: Sequence[BlockRun] = ()) -> Run:
         run_id, project, pipeline, state, execution_date, created_at, variables, trigger, event_id,
         interval_start, interval_end, timezone, selection, attempt, claim, pin, available_at, started_at,
         finished_at, cancel_requested, error, hops, backfill_id, options, parent_run_id,
+        blocked_by,
     ) = row[: len(RUN_COLUMNS)]  # fmt: skip
     return Run(
         id=run_id,
@@ -182,20 +193,41 @@ def run_of(row: AnyRow, blocks: Sequence[BlockRun] = ()) -> Run:
         backfill_id=backfill_id,
         options=options or {},
         parent_run_id=parent_run_id,
+        blocked_by=blocked_by,
         blocks=tuple(blocks),
     )
 
 
 def blocks_of(connection: Connection, run_ids: Sequence[str]) -> dict[str, list[BlockRun]]:
-    """Return the block runs of each run, in topological order."""
+    """Return the block runs of each run, in topological order, children behind the block that they are of."""
+    return _found(connection, _BLOCKS, run_ids)
+
+
+def declared_blocks_of(connection: Connection, run_ids: Sequence[str]) -> dict[str, list[BlockRun]]:
+    """Return the block runs of each run without children, which are only counted."""
+    return _found(connection, _DECLARED_BLOCKS, run_ids)
+
+
+def failed_children(connection: Connection, run_id: str, most: int) -> list[BlockRun]:
+    """Return the first children that failed."""
+    rows = connection.execute(_FAILED_CHILDREN, {"run_ids": [run_id], "most": most})
+    return [_block_of(row, {}) for row in rows]
+
+
+def _found(connection: Connection, query: Select[Any], run_ids: Sequence[str]) -> dict[str, list[BlockRun]]:
     found: dict[str, list[BlockRun]] = defaultdict(list)
-    if run_ids:
-        for row in connection.execute(_BLOCKS, {"run_ids": list(run_ids)}):
-            found[row.run_id].append(_block_of(row))
+    if not run_ids:
+        return found
+    counts: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for run_id, parent, state, count in connection.execute(_CHILDREN, {"run_ids": list(run_ids)}):
+        counts[run_id, parent][state] = count
+    for row in connection.execute(query, {"run_ids": list(run_ids)}):
+        found[row.run_id].append(_block_of(row, counts.get((row.run_id, row.name), {})))
     return found
 
 
-def _block_of(row: AnyRow) -> BlockRun:
+def _block_of(row: AnyRow, children: Mapping[str, int]) -> BlockRun:
     values = row._asdict()
     del values["run_id"]
-    return BlockRun(**{**values, "state": BlockState(row.state), "killed": bool(row.killed)})
+    known = {"state": BlockState(row.state), "killed": bool(row.killed), "children": children}
+    return BlockRun(**{**values, **known})

@@ -15,7 +15,15 @@ from service.store.claims import Renewed, claim, end_cancelled, renew, rescue
 from service.store.columns import dump_json
 from service.store.database import Transaction
 from service.store.reports import apply
-from service.store.run_rows import LIMIT_ROWS, RUN_COLUMNS, blocks_of, insert_runs, run_of
+from service.store.run_rows import (
+    LIMIT_ROWS,
+    RUN_COLUMNS,
+    blocks_of,
+    declared_blocks_of,
+    failed_children,
+    insert_runs,
+    run_of,
+)
 from service.store.statements import AnyRow
 from service.store.tables import awaited_runs, block_runs, runs
 from service.store.values import BlockState, NewRun, Run, RunState
@@ -29,12 +37,15 @@ __all__ = [
     "counts",
     "enqueue",
     "get",
+    "glance",
     "listing",
     "renew",
     "rescue",
     "retry",
     "with_key",
 ]
+
+SHOWN_FAILURES = 5  # children that failed, where the others are only counted
 
 _RUN = select(*RUN_COLUMNS).where(runs.c.id == bindparam("run_id"))
 _BY_KEY = select(*RUN_COLUMNS).where(runs.c.idempotency == bindparam("idempotency"))
@@ -126,10 +137,23 @@ def get(connection: Connection, run_id: str) -> Run | None:
     return None if row is None else run_of(row, blocks_of(connection, [run_id])[run_id])
 
 
+def glance(connection: Connection, run_id: str) -> Run | None:
+    """Return a run as `get` does, but of children only their counts and the first that failed; or None."""
+    row = connection.execute(_RUN, {"run_id": run_id}).one_or_none()
+    if row is None:
+        return None
+    blocks = declared_blocks_of(connection, [run_id])[run_id]
+    failed = any(BlockState.FAILED in block.children for block in blocks)
+    return run_of(row, [*blocks, *(failed_children(connection, run_id, SHOWN_FAILURES) if failed else ())])
+
+
 def listing(
     connection: Connection, filters: RunFilters | None = None, *, limit: int = 50, after_id: str | None = None
 ) -> list[Run]:
-    """Return runs newest first, with their blocks. `after_id` is the last id of the page before."""
+    """Return runs newest first, with their blocks, children only counted.
+
+    `after_id` is the last id of the page before.
+    """
     wanted = filters or RunFilters()
     query = select(*RUN_COLUMNS).order_by(runs.c.id.desc()).limit(limit)
     equal = {
@@ -151,7 +175,7 @@ def listing(
     if after_id is not None:
         query = query.where(runs.c.id < after_id)
     rows = connection.execute(query).all()
-    blocks = blocks_of(connection, [row.id for row in rows])
+    blocks = declared_blocks_of(connection, [row.id for row in rows])
     return [run_of(row, blocks[row.id]) for row in rows]
 
 

@@ -196,6 +196,7 @@ class BlockRun:
     reason: str | None = None  # why it waits, or was skipped
     first_started_at: datetime | None = None  # over all tries and looks
     killed: bool = False  # it failed by being ended from outside; its callbacks have not heard of it
+    children: Mapping[str, int] = field(default_factory=dict)  # of a controller: how many in each state
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +226,28 @@ class Run:
     backfill_id: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     parent_run_id: str | None = None
+    blocked_by: str | None = None  # the limit that holds it, while it waits
     blocks: tuple[BlockRun, ...] = ()
+
+    @property
+    def failed_blocks(self) -> int:
+        """How many blocks failed; a run that allows that has succeeded all the same."""
+        return sum(block.state is BlockState.FAILED and block.parent is None for block in self.blocks)
+
+    @property
+    def waits_for(self) -> str | None:
+        """Why it waits, in a sentence."""
+        if self.state is not RunState.WAITING:
+            return None
+        if self.blocked_by is not None:
+            return f"the limit '{self.blocked_by}' is full"
+        parked = [block for block in self.blocks if block.state is BlockState.WAITING]
+        if not parked:
+            return None
+        first = min(parked, key=lambda block: (block.retry_at is None, block.retry_at))
+        more = f" (and {len(parked) - 1} more)" if len(parked) > 1 else ""
+        reason = first.reason or f"block '{first.name}' is tried again after: {first.error}"
+        return f"{reason}{more}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pipelines.model import Problem, Severity, TriggerType
 from service.runtime import Runtime
 from service.store import events, runs
-from service.store.values import BlockRun, Run, StoredEvent
+from service.store.values import BlockRun, BlockState, Run, StoredEvent
 from service.web.badges import (
     BLOCK_BADGES,
     CANCELLING,
@@ -28,6 +28,7 @@ SHOWN_RUNS = 25
 SHOWN_EVENTS = 25
 SHOWN_CHIPS = 12  # a run with more blocks shows how many are in which state
 SHOWN_PROBLEMS = 50
+_OPEN = (BlockState.QUEUED, BlockState.RUNNING, BlockState.WAITING)
 _ERROR_LENGTH = 300
 
 
@@ -180,13 +181,21 @@ def _run_badge(run: Run) -> Badge:
 
 def _chips(blocks: Sequence[BlockRun]) -> tuple[Chip, ...]:
     if len(blocks) <= SHOWN_CHIPS:
-        return tuple(Chip(BLOCK_BADGES[block.state], block.name) for block in blocks)
+        return tuple(Chip(BLOCK_BADGES[block.state], _chip_name(block)) for block in blocks)
     counted = Counter(block.state for block in blocks)
     return tuple(
         Chip(badge, f"{counted[state]} {badge.word}")
         for state, badge in BLOCK_BADGES.items()
         if state in counted
     )
+
+
+def _chip_name(block: BlockRun) -> str:
+    """Name a block, and how many of its children are through."""
+    if not block.children:
+        return block.name
+    through = sum(count for state, count in block.children.items() if state not in _OPEN)
+    return f"{block.name} {through}/{sum(block.children.values())}"
 
 
 def _event_row(event: StoredEvent) -> EventRow:

@@ -57,6 +57,10 @@ class BlockRunJson(Shape):
     error: str | None
     retry_at: Moment | None = Field(description="When the next try is due, while the block is waiting.")
     volatile: bool = Field(description="True when the output could not be stored: a resume runs it again.")
+    reason: str | None = Field(description="Why it waits, or was skipped.")
+    parent: str | None = Field(description="Of a child of a dynamic block: the block that it is one of.")
+    item: int | None = Field(description="Of a child: the number of its item.")
+    children: Mapping[str, int] = Field(description="Of a block that runs as children: how many, by state.")
 
 
 class RunJson(Shape):
@@ -79,8 +83,14 @@ class RunJson(Shape):
     finished_at: Moment | None
     cancel_requested: bool
     backfill_id: str | None = Field(description="The backfill that it belongs to.")
+    parent_run_id: str | None = Field(description="The run whose block started it.")
     error: str | None
-    blocks: tuple[BlockRunJson, ...] = Field(description="In the order of the graph; empty until claimed.")
+    waits_for: str | None = Field(description="Why it waits, while it does.")
+    failed_blocks: int = Field(description="Blocks that failed; the run may have allowed that.")
+    options: Mapping[str, Any] = Field(description="How its trigger has it run: allow_blocks_to_fail, ...")
+    blocks: tuple[BlockRunJson, ...] = Field(
+        description="In the order of the graph; empty until claimed. Lists of runs leave children out."
+    )
 
     @classmethod
     def of(cls, run: Run) -> Self:
