@@ -75,6 +75,7 @@ def delete_global_variable(pipeline_uuid: str, key: str, *, root: Path | None = 
 
 def _change(pipeline: str, root: Path | None, change: Callable[[Any], None]) -> None:
     file = _file_of(pipeline, root)
+    _text_of(file, pipeline)  # or it says what is wrong
     with _turn(file.parent):
         before = _text_of(file, pipeline)
         after = _changed(before, pipeline, change)

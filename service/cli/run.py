@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import click
 
 from pipelines.model import Pipeline
 from pipelines.variables import InputError
-from service.cli.follow import View, follow, view_for
+from service.cli.follow import SilentView, View, find_run, follow, view_for
 from service.cli.opened import opened, pipeline_called, typed_variables
 from service.cli.options import Moment, json_option, project_option, var_option
 from service.cli.output import print_json
+from service.errors import WrongState
 from service.running.launch import UnknownBlock, launch
 from service.running.worker import Worker
 from service.runtime import Runtime
@@ -46,6 +50,8 @@ def run(
 ) -> None:
     """Run PIPELINE now and show its blocks. Needs no service. Exits with 1 when the run fails.
 
+    Runs that its blocks start are run as well, and waited for.
+
     In several projects a pipeline is PROJECT/PIPELINE. Ctrl-C cancels the run.
     """
     if with_upstream and not blocks:
@@ -73,19 +79,42 @@ def run(
 
 
 def execute(runtime: Runtime, queued: Run, view: View) -> Run:
-    """Execute the queued run in worker processes of our own, and return it when it is finished."""
+    """Execute the queued run, and those that its blocks start, in worker processes of our own.
+
+    Return it once all of them are finished.
+    """
     runtime.wakeups.start()
     worker = Worker(runtime, engine_id=f"cli-{new_id()}", only=queued.id)
     worker.start()
     try:
-        return follow(runtime, queued.id, view)
+        run = follow(runtime, queued.id, view)
+        _follow_children(runtime, worker)
+        return run
     except KeyboardInterrupt:
-        runtime.database.write(Commit.CANCEL, lambda tx: runs.cancel(tx, queued.id))
+        _cancel(runtime, [queued.id, *worker.family])
         click.echo(f"cancelling run {queued.id}", err=True)
         follow(runtime, queued.id, view)
         raise click.Abort from None
     finally:
         worker.stop()
+
+
+def _follow_children(runtime: Runtime, worker: Worker) -> None:
+    """Wait for the runs that nobody waited for: there may be no service that would take them."""
+    while open_runs := [
+        child for run_id in worker.family if not (child := find_run(runtime, run_id)).state.is_final
+    ]:
+        child = open_runs[0]
+        click.echo(
+            f"waiting for run {child.id} of pipeline {child.pipeline}, which a block started", err=True
+        )
+        follow(runtime, child.id, SilentView())
+
+
+def _cancel(runtime: Runtime, run_ids: Iterable[str]) -> None:
+    for run_id in run_ids:
+        with suppress(WrongState):  # it has ended meanwhile
+            runtime.database.write(Commit.CANCEL, partial(runs.cancel, run_id=run_id))
 
 
 def with_ancestors(pipeline: Pipeline, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ def runs() -> None:
 @click.option("--pipeline", help="Only of this pipeline.")
 @click.option("--trigger", help="Only of this trigger.")
 @click.option("--state", type=click.Choice([str(state) for state in RunState]), help="Only in this state.")
+@click.option("--parent", metavar="RUN", help="Only runs that blocks of this run started.")
 @click.option("--since", type=Moment(), metavar="TIME", help="Created at this time or later.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @cursor_option
@@ -43,6 +44,7 @@ def list_runs(
     pipeline: str | None,
     trigger: str | None,
     state: str | None,
+    parent: str | None,
     since: datetime | None,
     limit: int,
     cursor: str | None,
@@ -51,7 +53,11 @@ def list_runs(
 ) -> None:
     """List runs, newest first."""
     filters = run_store.RunFilters(
-        pipeline=pipeline, trigger=trigger, states=(RunState(state),) if state else (), since=since
+        pipeline=pipeline,
+        trigger=trigger,
+        parent_run_id=parent,
+        states=(RunState(state),) if state else (),
+        since=since,
     )
     with opened(projects) as runtime, runtime.database.read() as connection:
         found = run_store.listing(connection, filters, limit=limit + 1, after_id=cursor)
@@ -79,6 +85,8 @@ def show(run_id: str, projects: tuple[Path, ...], as_json: bool) -> None:
     """Show one run with its blocks."""
     with opened(projects) as runtime:
         run = find_run(runtime, run_id)
+        with runtime.database.read() as connection:
+            children = run_store.listing(connection, run_store.RunFilters(parent_run_id=run_id))
     if as_json:
         print_json(run_json(run))
         return
@@ -88,6 +96,7 @@ def show(run_id: str, projects: tuple[Path, ...], as_json: bool) -> None:
             ("project", run.project),
             ("trigger", run.trigger),
             ("event", run.event_id),
+            ("started by run", run.parent_run_id),
             ("execution date", run.execution_date),
             ("variables", dict(run.variables)),
             ("blocks chosen", list(run.selection)),
@@ -97,6 +106,10 @@ def show(run_id: str, projects: tuple[Path, ...], as_json: bool) -> None:
         )
     )
     console().print(run_table(run))
+    if children:
+        console().print("\nruns that its blocks started")
+        rows = [(child.id, child.pipeline, styled(child.state)) for child in reversed(children)]
+        print_table(("run", "pipeline", "state"), rows, empty="")
 
 
 @runs.command()

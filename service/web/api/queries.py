@@ -61,6 +61,7 @@ class RunFilter(Page):
     trigger: Name | None = None
     state: list[RunState] = Field([], description="One or more states: `?state=failed&state=cancelled`.")
     event_id: Id | None = Field(None, description="Only runs that this event started.")
+    parent_run_id: Id | None = Field(None, description="Only runs that blocks of this run started.")
     since: UtcTime | None = Field(None, description="Created at this time or later.")
     until: UtcTime | None = Field(None, description="Created before this time.")
 

@@ -90,6 +90,7 @@ def _filters(query: RunFilter) -> runs.RunFilters:
         pipeline=query.pipeline,
         trigger=query.trigger,
         event_id=query.event_id,
+        parent_run_id=query.parent_run_id,
         states=tuple(query.state),
         since=query.since,
         until=query.until,
