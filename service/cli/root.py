@@ -24,6 +24,7 @@ _COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "backfills": ("backfills", "backfills", "List, show, pause, resume and cancel backfills."),
     "runs": ("runs", "runs", "List, show, watch, cancel and retry runs."),
     "events": ("events", "events", "List, follow, replay and forget events; refused deliveries."),
+    "new": ("new", "new", "Make blocks and pipelines to begin with."),
     "import": ("imports", "imports", "Bring projects of other tools over."),
     "db": ("db", "db", "Look after the store."),
     "doctor": ("doctor", "doctor", "Examine the service and what it depends on."),

@@ -1,0 +1,1 @@
+"""Blocks and pipelines to begin with."""

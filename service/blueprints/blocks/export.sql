@@ -1,0 +1,3 @@
+-- These rows go into the table that the configuration names.
+SELECT *
+FROM {{ df_1 }}

@@ -1,0 +1,14 @@
+from typing import Any
+
+import pandas as pd
+
+from pipelines import data_loader
+from pipelines.io import DuckDB
+
+
+@data_loader
+def load(**_: Any) -> pd.DataFrame:
+    """Return the rows of a query, by the profile `default` of io_config.yaml."""
+    with DuckDB.from_profile("default") as database:
+        rows: pd.DataFrame = database.load("SELECT * FROM orders")
+    return rows
