@@ -44,6 +44,8 @@ SETUP = "run `python -m tests.parts.bigquery` once (0.7 GB in your cache folder)
 class BigQueryEmulator:
     """A running emulator, and what tests ask of it."""
 
+    project = PROJECT
+
     def __init__(self, home: Path, folder: Path, storage: str | None = None) -> None:
         self._home = home
         self._folder = folder

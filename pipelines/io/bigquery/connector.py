@@ -16,7 +16,14 @@ from pipelines.io.base import Policy, without_mage_keywords
 from pipelines.io.bigquery.jobs import Jobs, rows_of
 from pipelines.io.bigquery.names import Table, table_of
 from pipelines.io.bigquery.orders import Layout, Order, check_job_options
-from pipelines.io.bigquery.queries import bound, limited, query_config, run_query
+from pipelines.io.bigquery.queries import (
+    as_transaction,
+    bound,
+    limited,
+    query_config,
+    run_query,
+    touched,
+)
 from pipelines.io.bigquery.reading import batches_of_query, rows_of_query
 from pipelines.io.bigquery.sessions import Session, staged_table
 from pipelines.io.bigquery.settings import BigQuerySettings
@@ -112,7 +119,6 @@ class BigQuery(SqlConnector):
         given = without_mage_keywords(options)
         layout = Layout.of(given)
         check_job_options(given)
-        policy = policy.of_next_write(f"bigquery:{target}")
         order = Order(
             target, policy, layout, column_names, tuple(schema_update_options), max_bytes_billed, given
         )
@@ -127,11 +133,13 @@ class BigQuery(SqlConnector):
     def execute(self, query: str, max_bytes_billed: int | None = None, **binds: Any) -> int:
         """Run one or more statements as one job and return how many rows the last one touched.
 
-        Statements that change tables are not one transaction, unless they say BEGIN TRANSACTION.
+        Statements that only change rows are one transaction; with others among them, such as CREATE, which
+        BigQuery takes in no transaction, what came before a failure stays.
         """
         with self._connected() as client:
-            job = self._query(self._jobs(client), query, None, max_bytes_billed, binds)
-            return rows_of(job) or int(job.result().total_rows or 0)
+            jobs = self._jobs(client)
+            job = self._query(jobs, as_transaction(query), None, max_bytes_billed, binds)
+            return touched(jobs, job)
 
     def client(self) -> bigquery.Client:
         """Return a client of Google's own library, who asks where and as whom we do; its user closes it."""

@@ -24,6 +24,8 @@ _TYPES: tuple[tuple[type, str], ...] = (
     (date, "DATE"),
     (time, "TIME"),
 )
+# What may stand between BEGIN TRANSACTION and its end.
+_OF_TRANSACTIONS = frozenset({"DELETE", "INSERT", "MERGE", "SELECT", "TRUNCATE", "UPDATE", "WITH"})
 _DIGITS_OF_NUMERIC = 9  # after the point
 
 
@@ -48,6 +50,26 @@ def limited(query: str, limit: int | None) -> str:
     if limit is None or first_word(query) not in ("SELECT", "WITH", "FROM") or len(statements(query)) != 1:
         return query
     return f"SELECT * FROM ({statements(query)[0]}\n) LIMIT {int(limit)}"
+
+
+def as_transaction(query: str) -> str:
+    """Return several statements that only change rows as one transaction; others are taken as they are."""
+    found = statements(query)
+    if len(found) < 2 or any(first_word(statement) not in _OF_TRANSACTIONS for statement in found):
+        return query
+    return f"BEGIN TRANSACTION;\n{query.rstrip().rstrip(';')};\nCOMMIT TRANSACTION"
+
+
+def touched(jobs: Jobs, job: bigquery.QueryJob) -> int:
+    """Return how many rows the last statement of a job changed, or else returns."""
+    if job.num_child_jobs:
+        with jobs.told():
+            children = list(jobs.client.list_jobs(parent_job=job))  # the last one first
+        changed = (each.num_dml_affected_rows for each in children)
+        return next((int(rows) for rows in changed if rows is not None), 0)
+    if job.num_dml_affected_rows is not None:
+        return int(job.num_dml_affected_rows)
+    return int(job.result().total_rows or 0)
 
 
 def run_query(

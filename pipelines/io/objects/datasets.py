@@ -20,10 +20,9 @@ import pyarrow.parquet as pq
 
 from pipelines.io.base import IfExists
 from pipelines.io.errors import ExportRefused, TargetExists
-from pipelines.io.files.datasets import SCHEMA_FILE, check_appended, write_parts
-from pipelines.io.files.formats import as_table
+from pipelines.io.files.datasets import SCHEMA_FILE, check_appended, rows_of, write_parts
 from pipelines.io.objects.local import writable
-from pipelines.io.objects.manifest import Manifest, Written, is_hidden, is_part, part_name
+from pipelines.io.objects.manifest import Manifest, Written, is_hidden, is_part, is_part_of, part_name
 from pipelines.io.objects.store import ObjectChanged, ObjectMissing, Store, Stored
 from pipelines.io.objects.write import Write
 
@@ -95,11 +94,11 @@ class Dataset:
         self._check(known, policy)
         with TemporaryDirectory(prefix="millrace-") as made, writable(self.address):
             folder = Path(made)
-            table = as_table(data)
+            given = rows_of(data)
             if policy is IfExists.APPEND:
-                check_appended(known.schema, table.column_names, partition_cols, self.address)
-            write_parts(table, folder, partition_cols, part_name(write.token), options)
-            written = Written(write.id, table.num_rows, tuple(_names_below(folder)))
+                check_appended(known.schema, given.schema.names, partition_cols, self.address)
+            rows = write_parts(given, folder, partition_cols, part_name(write.token), options)
+            written = Written(write.id, rows, tuple(_names_below(folder)))
             after = self._commit(folder, written, known, policy, write)
         self._remove(after)
         return written.rows
@@ -120,7 +119,7 @@ class Dataset:
         """Upload the parts, then the manifest; when another append came first, once more."""
         for attempt in range(_TRIES):
             self._put_all(written.parts, folder, known.objects, write)
-            manifest = _after(known, written, policy)
+            manifest = _after(known, written, policy, write.token)
             manifest.add_to(folder / SCHEMA_FILE)
             write.crash("effect.before_commit")
             try:
@@ -185,22 +184,14 @@ class Dataset:
                 pass
 
 
-def _after(known: _Known, written: Written, policy: IfExists) -> Manifest:
+def _after(known: _Known, written: Written, policy: IfExists, token: str) -> Manifest:
     """Return the manifest that the write leaves."""
     others = {name: seen.version for name, seen in known.objects.items() if name not in written.parts}
     if policy is IfExists.APPEND:
-        dead = {name: version for name, version in others.items() if _is_of(name, written)}
+        dead = {name: version for name, version in others.items() if is_part_of(name, token)}
         return Manifest((*known.manifest.writes, written), (*known.manifest.superseded, *dead.items()))
     parts = {name: version for name, version in others.items() if is_part(name)}
     return Manifest((written,), tuple(parts.items()))
-
-
-def _is_of(name: str, written: Written) -> bool:
-    """Tell whether an object is of an earlier try of this write, which wrote other partitions."""
-    if not written.parts:
-        return False
-    token = written.parts[0].rpartition("/")[2].rpartition("-")[0]
-    return name.rpartition("/")[2].startswith(token + "-")
 
 
 def _names_below(folder: Path) -> list[str]:

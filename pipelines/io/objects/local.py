@@ -8,14 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.io.errors import ExportRefused, UnreadableFile
 from pipelines.io.files.datasets import dataset_of, read_dataset
-from pipelines.io.files.formats import DAMAGED, FORMATS, compression_of, format_of
-from pipelines.io.frames import give, to_arrow, to_reader
+from pipelines.io.files.formats import DAMAGED, compression_of, format_of
 
 Options = Mapping[str, Any]
 
@@ -26,32 +23,18 @@ _ROWS_AT_ONCE = 100_000
 def load_file(path: Path, format: str | None, frame: Any, options: Options) -> Any:
     """Return the rows of a file as the kind of frame asked for."""
     path = _unpacked(path)
-    found = format_of(path, format)
-    if frame == "pandas":
-        return found.read(path, options)
-    if found is FORMATS["parquet"]:
-        return give(pq.read_table(path, partitioning=None, **options), frame)
-    return give(to_arrow(found.read(path, options)), frame)
+    return format_of(path, format).load(path, frame, options)
 
 
 def load_dataset(folder: Path, frame: Any, options: Options) -> Any:
     """Return the rows of all files below a folder."""
-    rows = read_dataset(folder, options)
-    return rows if frame == "pandas" else give(to_arrow(rows), frame)
+    return read_dataset(folder, options, frame)
 
 
 def stream_file(path: Path, format: str | None, options: Options) -> pa.RecordBatchReader:
     """Return the rows of a file in batches; JSON and Excel files are read as a whole first."""
     path = _unpacked(path)
-    found = format_of(path, format)
-    if found is FORMATS["parquet"]:
-        file = pq.ParquetFile(path)
-        return pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches(**options))
-    if found is FORMATS["csv"]:
-        return to_reader(iter(pd.read_csv(path, chunksize=_ROWS_AT_ONCE, **options)))
-    if found is FORMATS["jsonl"]:
-        return to_reader(iter(pd.read_json(path, lines=True, chunksize=_ROWS_AT_ONCE, **options)))
-    return to_reader(found.read(path, options))
+    return format_of(path, format).batches(path, options)
 
 
 def stream_dataset(folder: Path, options: Options) -> pa.RecordBatchReader:

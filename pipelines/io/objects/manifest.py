@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pipelines.io.objects.store import Stored
 
 _KEY = b"millrace.manifest"
-_OURS = re.compile(r"(?:^|/)data-[0-9a-f]{16}-\d+\.parquet$")
+_OURS = re.compile(r"(?:^|/)data-[0-9a-f]{16}-[\d-]+\.parquet$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,11 @@ class Manifest:
 def part_name(token: str) -> str:
     """Return how the parts of a write are called, with a place for their number."""
     return f"data-{token}-{{i}}.parquet"
+
+
+def is_part_of(name: str, token: str) -> bool:
+    """Tell whether an object is a part of that write, by whichever try."""
+    return name.rpartition("/")[2].startswith(f"data-{token}-")
 
 
 def is_part(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
@@ -185,9 +186,13 @@ class S3Store(Store):
 def _client(settings: S3Settings) -> Any:
     try:
         import boto3
+        from botocore.session import Session
     except ImportError:
         raise ConnectorError("S3 needs boto3, which is not installed: pip install 'millrace[s3]'") from None
+    quick = Session()
+    quick.register_component("data_loader", _models())
     session = boto3.Session(
+        botocore_session=quick,
         aws_access_key_id=settings.key_id,
         aws_secret_access_key=settings.secret,
         aws_session_token=settings.token,
@@ -195,6 +200,14 @@ def _client(settings: S3Settings) -> Any:
     )
     region = None if session.region_name or not settings.endpoint else "us-east-1"
     return session.client("s3", endpoint_url=settings.endpoint, region_name=region)
+
+
+@cache
+def _models() -> Any:
+    """Return the SDK's reader of what services can do; it keeps what it has read, which takes long."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
