@@ -9,8 +9,10 @@ import pytest
 from tests.parts.bigquery import BigQueryEmulator, running_bigquery
 from tests.parts.gcs import GcsEmulator, running_gcs
 from tests.parts.http_site import HttpSite, running_site
+from tests.parts.mysql import MySQLServer, running_mysql
 from tests.parts.postgres import PostgresServer, running_postgres
 from tests.parts.pubsub import PubSubEmulator, running_pubsub
+from tests.parts.s3 import S3Emulator, running_s3
 from tests.parts.stores import opened_store
 
 
@@ -18,6 +20,12 @@ from tests.parts.stores import opened_store
 def postgres_server() -> Iterator[PostgresServer]:
     with running_postgres() as server:
         server.forgo_durability()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[MySQLServer]:
+    with running_mysql() as server:
         yield server
 
 
@@ -71,4 +79,10 @@ def gcs() -> Iterator[GcsEmulator]:
 @pytest.fixture(scope="session")
 def bigquery() -> Iterator[BigQueryEmulator]:
     with running_bigquery() as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Emulator]:
+    with running_s3() as emulator:
         yield emulator

@@ -66,7 +66,9 @@ def _driver_arguments(timeout: int) -> dict[str, Any]:
     try:
         from pymysql.converters import conversions
     except ImportError:
-        raise ConnectorError("MySQL needs PyMySQL, which is not installed: pip install 'millrace[mysql]'") from None
+        raise ConnectorError(
+            "MySQL needs PyMySQL, which is not installed: pip install 'millrace[mysql]'"
+        ) from None
     return {
         "charset": "utf8mb4",
         "connect_timeout": timeout,

@@ -1,6 +1,6 @@
 """A text of SQL split into its statements, by the words and quotes of its dialect.
 
-sqlglot reads the tokens. What it cannot read is split by our own, plainer rules: a text is never refused here.
+sqlglot reads the tokens. What it cannot read is split by our own, plainer rules: no text is refused here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from sqlglot import Dialect
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from pipelines.io.sqltext import statements
 

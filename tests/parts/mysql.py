@@ -6,6 +6,7 @@ import itertools
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ _OPTIONS = (
 class MySQLServer:
     """A running server, reached by a unix socket."""
 
-    socket: str
+    socket: str  # its path
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def create_database(self) -> str:
@@ -80,14 +81,14 @@ def running_mysql() -> Iterator[MySQLServer]:
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    with tempfile.TemporaryDirectory(prefix="millrace-my-", ignore_cleanup_errors=True) as folder:
-        with _started(Path(folder)) as server:
-            yield server
+    temporary = tempfile.TemporaryDirectory(prefix="millrace-my-", ignore_cleanup_errors=True)
+    with temporary as folder, _started(Path(folder)) as server:
+        yield server
 
 
 @contextmanager
 def _started(folder: Path) -> Iterator[MySQLServer]:
-    data, socket = folder / "data", folder / "s"
+    data, path = folder / "data", folder / "s"
     user = pwd.getpwuid(os.getuid()).pw_name
     subprocess.run(
         [
@@ -113,7 +114,7 @@ def _started(folder: Path) -> Iterator[MySQLServer]:
                 "mariadbd",
                 *_OPTIONS,
                 f"--datadir={data}",
-                f"--socket={socket}",
+                f"--socket={path}",
                 f"--pid-file={folder / 'pid'}",
                 f"--user={user}",
                 f"--init-file={start}",
@@ -121,7 +122,7 @@ def _started(folder: Path) -> Iterator[MySQLServer]:
             stdout=log,
             stderr=log,
         )
-    server = MySQLServer(str(socket))
+    server = MySQLServer(str(path))
     try:
         wait_until(lambda: _answers(server, process), seconds=30, what="an answer of MariaDB")
         yield server
@@ -134,7 +135,9 @@ def _answers(server: MySQLServer, process: subprocess.Popen[bytes]) -> bool:
     if process.poll() is not None:
         raise AssertionError(f"mariadbd ended with {process.returncode}")
     try:
-        server.execute("SELECT 1")
-    except pymysql.err.OperationalError:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(server.socket)
+    except OSError:
         return False
+    server.execute("SELECT 1")
     return True

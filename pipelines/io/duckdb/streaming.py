@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
@@ -26,7 +27,7 @@ class Rereadable:
         self._stream = stream
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        return _changed(self._stream.reader(), readable).__arrow_c_stream__(requested_schema)
+        return _changed(self._stream.reader(), readable, []).__arrow_c_stream__(requested_schema)
 
 
 def write_stream(connection: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader, order: Order) -> int:
@@ -37,10 +38,12 @@ def write_stream(connection: duckdb.DuckDBPyConnection, reader: pa.RecordBatchRe
     def fitted(table: pa.Table) -> pa.Table:
         return readable(whole_numbers(table, [kinds.get(name) for name in names], order.target))
 
-    rows = _changed(reader, fitted)
+    failures: list[Exception] = []
+    rows = _changed(reader, fitted, failures)
     columns = _columns(connection, rows.schema)
     connection.register(FRAME, rows)
-    return write_rows(connection, f"SELECT * FROM {FRAME}", columns, order)
+    with _as_they_were(failures):
+        return write_rows(connection, f"SELECT * FROM {FRAME}", columns, order)
 
 
 def reader_for_each_try(data: Any, index: bool) -> Callable[[], pa.RecordBatchReader]:
@@ -62,8 +65,10 @@ def reader_for_each_try(data: Any, index: bool) -> Callable[[], pa.RecordBatchRe
 
 def stage_once(connection: duckdb.DuckDBPyConnection, name: str, reader: pa.RecordBatchReader) -> None:
     """Put batches that can be read once into a table of this connection, for any number of scans."""
-    connection.register(FRAME, _changed(reader, readable))
-    connection.execute(f"CREATE OR REPLACE TEMPORARY TABLE {quoted(name)} AS SELECT * FROM {FRAME}")
+    failures: list[Exception] = []
+    connection.register(FRAME, _changed(reader, readable, failures))
+    with _as_they_were(failures):
+        connection.execute(f"CREATE OR REPLACE TEMPORARY TABLE {quoted(name)} AS SELECT * FROM {FRAME}")
     connection.unregister(FRAME)
 
 
@@ -81,9 +86,26 @@ def _columns(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> list[F
     return [FrameColumn(name, kind, kind_of(kind), lambda: "in a stream") for name, kind in found]
 
 
-def _changed(reader: pa.RecordBatchReader, change: Change) -> pa.RecordBatchReader:
+def _changed(reader: pa.RecordBatchReader, change: Change, failures: list[Exception]) -> pa.RecordBatchReader:
+    """Return the batches changed; what goes wrong between two of them is also put into `failures`."""
+
     def batches() -> Iterator[pa.RecordBatch]:
-        for batch in reader:
-            yield from change(pa.Table.from_batches([batch])).to_batches()
+        try:
+            for batch in reader:
+                yield from change(pa.Table.from_batches([batch])).to_batches()
+        except Exception as error:
+            failures.append(error)
+            raise
 
     return pa.RecordBatchReader.from_batches(change(reader.schema.empty_table()).schema, batches())
+
+
+@contextmanager
+def _as_they_were(failures: list[Exception]) -> Iterator[None]:
+    """Raise what the batches themselves raised: DuckDB makes a text of it."""
+    try:
+        yield
+    except duckdb.Error:
+        if failures:
+            raise failures[0] from None
+        raise

@@ -1,4 +1,4 @@
-"""Databases by SQLAlchemy: one connector, and for each database one object that says what it does its own way.
+"""Databases by SQLAlchemy: one connector, and for each database an object that says what it does its own way.
 
 No module here loads a driver; SQLAlchemy does, when a connection is made.
 """

@@ -86,7 +86,7 @@ class AlchemyConnector(SqlConnector):
         return read_query(session, last, binds, frame)
 
     def stream(self, query: str, limit: int | None = None, **binds: Any) -> pa.RecordBatchReader:
-        """Return the rows of a query as Arrow batches, in bounded memory; the connection is held meanwhile."""
+        """Return the rows of a query as Arrow batches, in bounded memory; it holds a connection."""
         values = bound_values(binds)
         opened = self.transaction()
         session = opened.__enter__()
@@ -132,11 +132,14 @@ class AlchemyConnector(SqlConnector):
     def execute(self, query: str, **binds: Any) -> int:
         """Run one or more statements in one transaction and return how many rows the last one touched."""
         touched = 0
-        with self._session() as session, _told(session.dialect, self._settings, None):
-            with transaction(Ledger(session)):
-                for statement in self.statements(query):
-                    here = {name: value for name, value in binds.items() if f":{name}" in statement}
-                    touched = self._touched(session, self._bound(session, statement, here), here)
+        with (
+            self._session() as session,
+            _told(session.dialect, self._settings, None),
+            transaction(Ledger(session)),
+        ):
+            for statement in self.statements(query):
+                here = {name: value for name, value in binds.items() if f":{name}" in statement}
+                touched = self._touched(session, self._bound(session, statement, here), here)
         return touched
 
     def close(self) -> None:
@@ -172,7 +175,7 @@ class AlchemyConnector(SqlConnector):
                 raise
 
     def run(self, session: Session, statement: str) -> int:
-        return max(session.execute(statement).rowcount, 0)
+        return max(int(session.execute(statement).rowcount), 0)
 
     def stage(self, session: Session, name: str, data: Any) -> None:
         stage_frame(session, name, to_reader(data) if is_streamed(data) else to_arrow(data))

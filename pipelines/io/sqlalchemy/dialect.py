@@ -116,7 +116,7 @@ class Dialect:
         scale = arrow.scale if pa.types.is_decimal(arrow) else 0
         return {
             "boolean": sa.Boolean(),
-            "integer": sa.BigInteger(),
+            "integer": _integer(arrow),
             "float": sa.Double(),
             "numeric": sa.Numeric(38, scale),
             "text": sa.Text(),
@@ -132,9 +132,7 @@ class Dialect:
     def columns_of(self, session: Session, relation: Relation) -> tuple[TableColumn, ...] | None:
         """Return the columns of a table in their order, or None when there is no such table."""
         try:
-            found = sa.inspect(session.connection).get_columns(
-                relation.name, schema=relation.schema or None
-            )
+            found = sa.inspect(session.connection).get_columns(relation.name, schema=relation.schema or None)
         except sa.exc.NoSuchTableError:
             return None
         return tuple(self._column(column) for column in found)
@@ -226,7 +224,8 @@ class Dialect:
             for name in others
         )
         session.execute(
-            f"UPDATE {self.relation(target)} SET {changes} WHERE EXISTS (SELECT 1 FROM {stage} s WHERE {same})"
+            f"UPDATE {self.relation(target)} SET {changes} "
+            f"WHERE EXISTS (SELECT 1 FROM {stage} s WHERE {same})"
         )
 
     def same_key(self, left: str, right: str, keys: Sequence[str]) -> str:
@@ -234,16 +233,23 @@ class Dialect:
 
     # --- rows
 
-    def insert(self, session: Session, table: str, batch: pa.RecordBatch, kinds: Sequence[str | None]) -> None:
+    def insert(
+        self, session: Session, table: str, batch: pa.RecordBatch, kinds: Sequence[str | None]
+    ) -> None:
         """Add rows to a table of a quoted name: many with one call of the driver."""
         names = batch.schema.names
-        places = ", ".join(f":v{place}" for place in range(len(names)))
-        statement = sa.text(f"INSERT INTO {table} ({_escaped(self.listed(names))}) VALUES ({places})")
-        columns = [values.python_values(column) for column in batch.columns]
+        # Keys of our own: a driver could stumble over what a column is called.
         keys = [f"v{place}" for place in range(len(names))]
-        rows = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+        columns: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(name, quote=True)) for name in names]
+        places: dict[str, sa.BindParameter[Any]] = {
+            name: sa.bindparam(key) for name, key in zip(names, keys, strict=True)
+        }
+        given = [values.python_values(column) for column in batch.columns]
+        rows = [dict(zip(keys, row, strict=True)) for row in zip(*given, strict=True)]
         if rows:
-            session.connection.execute(statement, rows)
+            # The name is quoted already, with its schema.
+            into = sa.table(sa.quoted_name(table, quote=False), *columns)
+            session.connection.execute(into.insert().values(places), rows)
 
     def limited(self, query: str, limit: int) -> str:
         return f"SELECT * FROM ({query}\n) limited LIMIT {limit}"
@@ -279,8 +285,12 @@ class Dialect:
         return None
 
 
-def _escaped(names: str) -> str:
-    return names.replace(":", "\\:")
+def _integer(arrow: pa.DataType) -> sa.types.TypeEngine[Any]:
+    if arrow == pa.uint64():
+        return sa.Numeric(20, 0)
+    if not pa.types.is_integer(arrow) or arrow.bit_width == 64 or arrow == pa.uint32():
+        return sa.BigInteger()
+    return sa.SmallInteger() if arrow.bit_width == 8 or arrow == pa.int16() else sa.Integer()
 
 
 def batches_of(reader: pa.RecordBatchReader, rows: int) -> Iterator[pa.RecordBatch]:

@@ -36,7 +36,8 @@ SELECT CONSTRAINT_NAME FROM information_schema.CHECK_CONSTRAINTS
 WHERE CONSTRAINT_SCHEMA = {schema} AND TABLE_NAME = {table} AND CHECK_CLAUSE LIKE 'json\\_valid(%'
 """
 _DEPENDENTS = """
-SELECT CONCAT('the foreign key ', CONSTRAINT_NAME, ' of ', TABLE_NAME) FROM information_schema.KEY_COLUMN_USAGE
+SELECT CONCAT('the foreign key ', CONSTRAINT_NAME, ' of ', TABLE_NAME)
+FROM information_schema.KEY_COLUMN_USAGE
 WHERE REFERENCED_TABLE_SCHEMA = {schema} AND REFERENCED_TABLE_NAME = {table}
 UNION
 SELECT CONCAT('the trigger ', TRIGGER_NAME) FROM information_schema.TRIGGERS
@@ -116,8 +117,9 @@ class MySQLDialect(Dialect):
             _DEPENDENTS.format(schema=literal(relation.schema), table=literal(relation.name))
         ).fetchall()
         if found:
+            lost = ", ".join(str(row[0]) for row in found)
             raise ExportRefused(
-                f"cannot replace {relation} by a table with other columns: {', '.join(str(row[0]) for row in found)} "
+                f"cannot replace {relation} by a table with other columns: {lost} "
                 f"would be lost. Keep the names and types of its columns, or drop what depends on it"
             )
 
@@ -135,11 +137,12 @@ class MySQLDialect(Dialect):
         self, session: Session, stage: str, target: Relation, keys: Sequence[str], others: Sequence[str]
     ) -> None:
         changes = ", ".join(f"t.{self.quoted(name)} = s.{self.quoted(name)}" for name in others)
-        session.execute(
-            f"UPDATE {self.relation(target)} t JOIN {stage} s ON {self.same_key('s', 't', keys)} SET {changes}"
-        )
+        same = self.same_key("s", "t", keys)
+        session.execute(f"UPDATE {self.relation(target)} t JOIN {stage} s ON {same} SET {changes}")
 
-    def insert(self, session: Session, table: str, batch: pa.RecordBatch, kinds: Sequence[str | None]) -> None:
+    def insert(
+        self, session: Session, table: str, batch: pa.RecordBatch, kinds: Sequence[str | None]
+    ) -> None:
         cursor = session.connection.connection.cursor()
         try:
             for statement in insert_statements(f"{table} ({self.listed(batch.schema.names)})", batch):
@@ -153,7 +156,9 @@ class MySQLDialect(Dialect):
         # Of the driver's own result: its description does not tell texts from bytes.
         fields = cursor._result.fields
         is_json = self._json_fields(session, fields)
-        return [ResultColumn(field.name, reader_of(field, place in is_json)) for place, field in enumerate(fields)]
+        return [
+            ResultColumn(field.name, reader_of(field, place in is_json)) for place, field in enumerate(fields)
+        ]
 
     def _json_fields(self, session: Session, fields: Sequence[Any]) -> set[int]:
         """Return the places of MariaDB's JSON; asked by a second connection, since the first one reads."""

@@ -108,7 +108,9 @@ def reader_of(field: Any, is_json: bool) -> Callable[[Sequence[Any]], pa.Array]:
     if code in _INTEGERS:
         return _texts(_integer(_INTEGERS[code], is_unsigned=bool(field.flags & _UNSIGNED)))
     if code in _DECIMALS:
-        return _texts(pa.decimal256(_MOST_DIGITS, field.scale) if _is_wide(field) else pa.decimal128(38, field.scale))
+        return _texts(
+            pa.decimal256(_MOST_DIGITS, field.scale) if _is_wide(field) else pa.decimal128(38, field.scale)
+        )
     if code == _BIT:
         return _bits
     if code == _TIME:

@@ -61,7 +61,8 @@ class OracleDialect(Dialect):
     def create_stage(self, session: Session, name: str, columns: Sequence[tuple[str, str]]) -> str:
         stage = self.quoted(f"ora$ptt_{name}")
         session.execute(
-            f"CREATE PRIVATE TEMPORARY TABLE {stage} ({self.definitions(columns)}) ON COMMIT PRESERVE DEFINITION"
+            f"CREATE PRIVATE TEMPORARY TABLE {stage} ({self.definitions(columns)}) "
+            f"ON COMMIT PRESERVE DEFINITION"
         )
         session.scratch.append(stage)
         return stage

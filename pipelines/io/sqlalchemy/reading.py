@@ -42,7 +42,9 @@ def read_batches(session: Session, query: str, binds: Mapping[str, Any]) -> pa.R
         yield pa.RecordBatch.from_arrays(first, schema=schema)
         row = len(first[0]) if first else 0
         for rows in batches:
-            arrays = [_as(schema.field(place), array, row) for place, array in enumerate(_arrays(columns, rows))]
+            arrays = [
+                _as(schema.field(place), array, row) for place, array in enumerate(_arrays(columns, rows))
+            ]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
             row += len(rows)
 
@@ -90,7 +92,9 @@ def seen(given: Sequence[Any]) -> pa.Array:
 
 def _joined(parts: Sequence[Sequence[pa.Array]]) -> pa.Table:
     tables = [
-        pa.table(list(arrays), names=[str(place) for place in range(len(arrays))]) for arrays in parts if arrays
+        pa.table(list(arrays), names=[str(place) for place in range(len(arrays))])
+        for arrays in parts
+        if arrays
     ]
     if not tables:
         return pa.table({})
@@ -107,8 +111,8 @@ def _as(field: pa.Field, array: pa.Array, row: int) -> pa.Array:
         return array.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise QueryFailed(
-            f"column {field.name!r} was {field.type} in the first rows, and is {array.type} from row {row} on: "
-            f"{error}. Cast it in the query"
+            f"column {field.name!r} was {field.type} in the first rows, and is {array.type} "
+            f"from row {row} on: {error}. Cast it in the query"
         ) from error
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from pipelines.io.columns import TableColumn
@@ -152,7 +153,9 @@ class SQLiteDialect(Dialect):
             f"WHERE {self.same_key('s', 't', keys)}"
         )
 
-    def insert(self, session: Session, table: str, batch: pa.RecordBatch, kinds: Sequence[str | None]) -> None:
+    def insert(
+        self, session: Session, table: str, batch: pa.RecordBatch, kinds: Sequence[str | None]
+    ) -> None:
         columns = [
             _stored(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)
         ]
@@ -161,7 +164,7 @@ class SQLiteDialect(Dialect):
         try:
             cursor.executemany(
                 f"INSERT INTO {table} ({self.listed(batch.schema.names)}) VALUES ({places})",
-                zip(*columns, strict=True),
+                list(zip(*columns, strict=True)),
             )
         except session.connection.dialect.loaded_dbapi.Error as error:
             raise sa.exc.DBAPIError.instance("", None, error, type(error)) from error
@@ -218,24 +221,28 @@ def _fills_itself(of: str, default: Any, is_only_key: Any, hidden: int) -> bool:
     return default is not None or hidden in (2, 3) or bool(is_only_key and of.upper() == "INTEGER")
 
 
-def _stored(name: str, column: pa.Array) -> list[Any]:
+def _stored(name: str, column: pa.Array) -> Sequence[Any]:
     """Return values as the driver stores them."""
-    plain = values.plain(name, column)
+    found: list[Any] = _storable(values.plain(name, column)).to_pylist()
+    return found
+
+
+def _storable(plain: pa.Array) -> pa.Array:
     of = plain.type
     if pa.types.is_timestamp(of):
-        texts = values.moments(plain).to_pylist()
-        return texts if of.tz is None else [None if text is None else f"{text}+00:00" for text in texts]
+        texts = values.moments(plain)
+        return texts if of.tz is None else pc.binary_join_element_wise(texts, "+00:00", "")
     if pa.types.is_time(of):
-        return values.hours(plain).to_pylist()
+        return values.hours(plain)
     if pa.types.is_duration(of):
-        return values.microseconds(plain).to_pylist()
+        return values.microseconds(plain)
     if pa.types.is_date64(of):
         plain = plain.cast(pa.date32())
     if pa.types.is_date(of) or pa.types.is_decimal(of) or of == pa.uint64():
-        return plain.cast(pa.string()).to_pylist()
+        return plain.cast(pa.string())
     if pa.types.is_boolean(of):
-        return plain.cast(pa.int8()).to_pylist()
-    return plain.to_pylist()
+        return plain.cast(pa.int8())
+    return plain
 
 
 def _reader(declared: str) -> Callable[[Sequence[Any]], pa.Array] | None:
@@ -305,4 +312,3 @@ _MAKERS: dict[str, Callable[[Sequence[Any]], pa.Array]] = {
     "json": _json,
     "uuid": _uuids,
 }
-

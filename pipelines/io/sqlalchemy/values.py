@@ -51,7 +51,7 @@ def kind_of(name: str, arrow: pa.DataType) -> str | None:
 
 
 def plain(name: str, column: pa.Array) -> pa.Array:
-    """Give a column a type that has no type within: categories as their values, nested values as JSON text."""
+    """Give a column a type without others within: categories as their values, nested values as JSON."""
     of = column.type
     if pa.types.is_dictionary(of):
         return plain(name, column.cast(of.value_type))
@@ -106,8 +106,8 @@ def python_values(column: pa.Array) -> list[Any]:
         column = _micros(column.cast(pa.timestamp(of.unit))) if of.tz is None else column
         if of.tz is not None and of.unit == "ns":
             column = column.cast(pa.timestamp("us", of.tz), safe=False)
-        return column.to_pylist()
-    return plain("", column).to_pylist()
+        return list(column.to_pylist())
+    return list(plain("", column).to_pylist())
 
 
 def loaded_json(column: pa.ChunkedArray) -> list[Any]:

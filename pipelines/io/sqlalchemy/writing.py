@@ -172,9 +172,7 @@ def _make_anew(session: Session, order: Order, source: _Source) -> int:
     return rows
 
 
-def _replace(
-    session: Session, order: Order, source: _Source, existing: Sequence[TableColumn]
-) -> int:
+def _replace(session: Session, order: Order, source: _Source, existing: Sequence[TableColumn]) -> int:
     """Refill a table of the same columns, so that all that hangs on it stays; else put a new one there."""
     if _have_same_types(source.columns, existing):
         session.dialect.empty(session, order.target)
