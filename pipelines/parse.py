@@ -14,7 +14,7 @@ from pipelines.parse_cloudevents import read_cloudevents
 from pipelines.parse_fields import Findings, Section, read_document, words
 from pipelines.parse_inputs import check_reserved, read_inputs
 from pipelines.parse_limits import check_throttle
-from pipelines.parse_templated import read_templated
+from pipelines.parse_templated import has_statements, read_templated, without_statements
 from pipelines.values import ValueProblem, coerce
 
 PROJECT_FILE = "metadata.yaml"
@@ -90,6 +90,12 @@ def triggers_file(name: str) -> str:
 
 def read_settings(text: str, findings: Findings) -> ProjectSettings:
     """Read the project's `metadata.yaml`. What is wrong goes to `findings`; the rest still counts."""
+    if has_statements(text):
+        line = text.count("\n", 0, text.index("{%")) + 1
+        findings.warning(
+            line, "statements such as {% if %} are not evaluated; what stands between them is read as it is"
+        )
+        text = without_statements(text)
     document = read_document(text, findings, read_templated)
     if document is None:
         return ProjectSettings()

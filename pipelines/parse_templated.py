@@ -14,12 +14,18 @@ from pipelines.parse_yaml import Document, YamlFault, read_yaml
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
 _STATEMENT = re.compile(r"\{%")
+_STATEMENTS = re.compile(r"\{%.*?%\}", re.DOTALL)
 _WORD = "millrace_template_{}_"
 _WORDS = re.compile(r"millrace_template_(\d+)_")
 
 
 def has_statements(text: str) -> bool:
     return _STATEMENT.search(text) is not None
+
+
+def without_statements(text: str) -> str:
+    """Return the text without `{% ... %}`; what stands between them stays, each line in its place."""
+    return _STATEMENTS.sub(lambda match: "\n" * match[0].count("\n"), text)
 
 
 def read_templated(text: str) -> Document:

@@ -283,8 +283,19 @@ def file_functions(environ: Mapping[str, str], secrets: Secrets) -> dict[str, An
         "env": {"var": env_var},
         "secret": secrets.get,
         "mage_secret_var": secrets.get,
+        **{f"{store}_secret_var": _absent_store(store) for store in ("aws", "azure", "gcp")},
         "json_value": _json_value,
     }
+
+
+def _absent_store(store: str) -> Callable[..., Any]:
+    def secret_var(name: str, *_: Any, **__: Any) -> Any:
+        raise TemplateError(
+            f"{store}_secret_var('{name}'): the secrets of that cloud are not asked; write secret('{name}') "
+            f"and give it as a secret of Millrace, or env_var(...)"
+        )
+
+    return secret_var
 
 
 def _json_value(text: str, key: str) -> Any:

@@ -16,8 +16,8 @@ _FORMS = (
     (ColumnType.EMAIL, r"[^@\s]+@[^@\s]+\.[^@\s]+"),
     (ColumnType.NUMBER, r"[-+]?\d+"),
     (ColumnType.NUMBER_WITH_DECIMALS, r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"),
-    (ColumnType.PHONE_NUMBER, r"\+?[\d\s().-]{7,20}"),
 )
+_PHONE = r"\+?[\d\s().-]{7,20}"
 
 
 def infer_column_types(df: pd.DataFrame, *_: Any, **__: Any) -> dict[str, ColumnType]:
@@ -58,6 +58,8 @@ def _type_of_texts(there: pd.Series) -> ColumnType:
             return kind
     if pd.to_datetime(there, errors="coerce", format="mixed").notna().mean() >= _ENOUGH:
         return ColumnType.DATETIME
+    if there.str.strip().str.fullmatch(_PHONE).mean() >= _ENOUGH:
+        return ColumnType.PHONE_NUMBER
     if there.str.len().mean() > _LONG_TEXT:
         return ColumnType.TEXT
     return ColumnType.CATEGORY if distinct <= _MOST_CATEGORIES else ColumnType.CATEGORY_HIGH_CARDINALITY

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.text import Text
 
 from pipelines.model import Problem, Severity
 from pipelines.project import Project
@@ -90,7 +91,7 @@ def print_project(project: Project) -> None:
 
 
 def _summary(line: dict[str, Any]) -> tuple[Any, ...]:
-    runs = styled("ok") if line["ok"] else styled("error")
+    runs = styled("ok") if line["ok"] else Text("no", style="bold red")
     return line["name"], runs, len(line["blocks"]), len(line["triggers"]), _shortened(line["reasons"])
 
 

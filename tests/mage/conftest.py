@@ -16,6 +16,7 @@ from tests.parts.example import Bench, bench
 from tests.parts.gcs import GcsEmulator
 from tests.parts.google_tokens import key_of
 from tests.parts.postgres import PostgresServer
+from tests.pipelines.projects import ProjectFolder
 
 PROJECTS = Path(__file__).parent / "projects"
 
@@ -31,6 +32,11 @@ class Zoomcamp:
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         return self.server.fetch(sql, self.database)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ProjectFolder:
+    return ProjectFolder(tmp_path / "my-shop")
 
 
 @pytest.fixture(scope="module")

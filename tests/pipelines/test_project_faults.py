@@ -124,7 +124,6 @@ def test_cycle_through_a_block_without_code_is_told_beside_the_missing_file(fold
         ("{name: ../../etc/passwd, type: custom}", "the name may have"),
         ("{name: load, type: data_loader, language: yaml}", "cannot be written in 'yaml'"),
         ("{name: load, type: data_loader, language: pyton}", "did you mean 'python'"),
-        ("{name: load, type: hook}", "'hook' are not run"),
         ("{name: load, type: data_loader, timeout: -1}", "no span of time"),
         ("{name: load, type: data_loader, memory: lots}", "no amount of memory"),
         ("{name: load, type: data_loader, checkpoint: maybe}", "must be true or false"),
@@ -175,7 +174,7 @@ def test_wrong_configuration_of_sql_is_told(folder: ProjectFolder, configuration
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("type: streaming\n" + LOAD, "'streaming' are not run yet"),
+        ("type: streaming\n" + LOAD, "'streaming' are not run;"),
         ("callbacks: [{name: x}]\n" + LOAD, "its code is missing"),
         ("blocks: none\n", "`blocks` must be a list"),
         ("- a\n", "must be a mapping"),
