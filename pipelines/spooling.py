@@ -25,7 +25,7 @@ from pipelines.io.frames import to_arrow
 from pipelines.streams import FACTS, INDEX_PREFIX, Stream, conformed
 from pipelines.unifying import TypesDiffer, may_lose
 
-BATCH_BYTES = 8 * 2**20  # of Arrow data in one batch: small enough to hold several, large enough to be quick
+BATCH_BYTES = 4 * 2**20  # of Arrow data in one batch: small enough to hold several, large enough to be quick
 SUFFIX = ".stream"
 
 Warn = Callable[[str], None]
