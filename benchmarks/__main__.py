@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import accept, bucket, crowd, drain, export, latency
+from benchmarks import accept, bucket, crowd, csvfiles, drain, export, lake, large, latency, sqlblock
 from benchmarks.measure import Row, machine, markdown, merged
 from benchmarks.project import write_bench_project
 from benchmarks.running import Running, service
@@ -21,18 +21,19 @@ from tests.parts.postgres import PostgresServer, running_postgres
 IDLE_SECONDS = 10
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 MARK = "<!-- table -->"
-PARTS = ("sqlite", "postgres", "accept", "bucket", "export")
+PARTS = ("sqlite", "postgres", "accept", "bucket", "data", "export", "large")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the table to docs/benchmarks.md")
     parser.add_argument("--only", choices=PARTS, help="measure only a part")
+    parser.add_argument("--megabytes", type=int, default=2_000, help="how much CSV goes through in streams")
     options = parser.parse_args()
     console = Console(stderr=True)
     rows = []
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as folder, running_postgres() as postgres:
-        for row in _measures(options.only, Path(folder), postgres):
+        for row in _measures(options.only, Path(folder), postgres, options.megabytes):
             console.print(
                 f"{row.store}: {row.what}: {row.figure} [{row.limit}] aim {row.aim} {row.mark}", markup=False
             )
@@ -42,7 +43,7 @@ def main() -> None:
         _write(rows, options.only)
 
 
-def _measures(only: str | None, folder: Path, postgres: PostgresServer) -> Iterator[Row]:
+def _measures(only: str | None, folder: Path, postgres: PostgresServer, megabytes: int) -> Iterator[Row]:
     if only in (None, "sqlite"):
         yield from _service_measures("SQLite", folder / "sqlite")
     if only in (None, "postgres"):
@@ -55,8 +56,14 @@ def _measures(only: str | None, folder: Path, postgres: PostgresServer) -> Itera
         )
     if only in (None, "bucket"):
         yield from bucket.measure(folder)
-    if only in (None, "export"):
-        yield export.measure(postgres, folder)
+    if only in (None, "data", "export"):
+        yield from export.measure(postgres, folder)
+    if only in (None, "data"):
+        yield from csvfiles.measure(folder)
+        yield from lake.measure(folder)
+        yield from sqlblock.measure(folder)
+    if only in (None, "data", "large"):
+        yield from large.measure(postgres, folder, megabytes)
 
 
 def _service_measures(

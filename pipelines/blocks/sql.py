@@ -17,15 +17,20 @@ from pipelines.errors import BlockCodeError, MillraceError
 from pipelines.io.base import Policy
 from pipelines.io.errors import ExportRefused, QueryFailed
 from pipelines.io.sqlconnector import SqlConnector
-from pipelines.io.sqltext import Relation, only_reads, quoted, statements
+from pipelines.io.sqltext import Relation, only_reads
 from pipelines.model import Block
 from pipelines.templating import expression, is_template, render_sql
 
 # What `data_provider` may say, and the connector it means; one that no block uses is never loaded.
-PROVIDERS = {"duckdb": "DuckDB", "postgres": "Postgres"}
+PROVIDERS = {"bigquery": "BigQuery", "duckdb": "DuckDB", "postgres": "Postgres"}
 
-_PROVIDER_OF_KEY = {"DUCKDB_DATABASE": "duckdb", "POSTGRES_HOST": "postgres"}
+_PROVIDER_OF_KEY = {
+    "DUCKDB_DATABASE": "duckdb",
+    "GOOGLE_BIGQUERY_DATASET": "bigquery",
+    "POSTGRES_HOST": "postgres",
+}
 
+# Of BigQuery a block may name another database, which is a project, than the profile does.
 _DATABASE_KEYS = {"duckdb": "DUCKDB_DATABASE", "postgres": "POSTGRES_DBNAME"}
 
 # The table that a statement makes or changes: what a raw block gives when it ends in no query.
@@ -44,11 +49,13 @@ def run_sql(context: BlockContext, inputs: Sequence[Any]) -> tuple[Any, ...]:
     """
     settings = SqlSettings.of(context, context.block)
     connector = connector_class(settings.provider).from_profile(context.profiles.profile(settings.profile))
+    connector = connector.in_schema(settings.schema)
     tables = [_InputTable.of(context, connector, place, data) for place, data in enumerate(inputs)]
     text = _rendered(context, tables, inputs)
     execution = _Execution(context, settings, connector, tables)
     try:
-        return execution.raw(text) if settings.is_raw else execution.query(text)
+        with connector:  # one connection writes the rows and reads them for those who come after
+            return execution.raw(text) if settings.is_raw else execution.query(text)
     except (ExportRefused, QueryFailed) as error:
         raise type(error)(f"{context.block.path}: {error}") from error
 
@@ -81,7 +88,7 @@ class SqlSettings:
         return cls(
             provider=provider,
             profile=profile,
-            schema=_rendered_value(context, given.get("data_provider_schema")) or None,
+            schema=_schema_of(context, given, provider),
             table=_rendered_value(context, given.get("data_provider_table")) or _own_table(context, block),
             policy=Policy.of(
                 given.get("export_write_policy") or "append",
@@ -92,6 +99,13 @@ class SqlSettings:
             is_whole=bool(given.get("disable_query_preprocessing")),
             limit=None if limit in (None, "") else int(limit),
         )
+
+
+def _schema_of(context: BlockContext, given: Mapping[str, Any], provider: str) -> str | None:
+    schema = _rendered_value(context, given.get("data_provider_schema")) or None
+    database = _rendered_value(context, given.get("data_provider_database"))
+    has_databases = provider not in _DATABASE_KEYS
+    return f"{database}.{schema}" if has_databases and database and schema else schema
 
 
 def _place_of(context: BlockContext, block: Block) -> tuple[str, str]:
@@ -110,6 +124,8 @@ def _place_of(context: BlockContext, block: Block) -> tuple[str, str]:
 def _check_database(context: BlockContext, block: Block, provider: str, profile: str) -> None:
     """Raise when the block names another database than its profile connects to."""
     wanted = _rendered_value(context, block.configuration.get("data_provider_database"))
+    if provider not in _DATABASE_KEYS:
+        return
     there = context.profiles.profile(profile).get(_DATABASE_KEYS[provider])
     if wanted and str(wanted) != str(there):
         raise BlockCodeError(
@@ -128,7 +144,7 @@ def _own_table(context: BlockContext, block: Block) -> str:
     """Return the name Mage gives to the table of a block that names none."""
     env = str(context.keywords.get("env") or "prod")
     prefix = f"{env}_" if env in ("dev", "test") else ""
-    return f"{prefix}{context.pipeline.name}_{block.name.replace('/', '_')}_v1"
+    return f"{prefix}{context.pipeline.name}_{block.name.replace('/', '_').replace(':', '__')}_v1"
 
 
 def _rendered_value(context: BlockContext, value: Any) -> Any:
@@ -157,17 +173,22 @@ class _InputTable:
     number: int
     block: str
     data: Any
+    connector: SqlConnector
     table: Relation | None = None  # where the rows are already, in the same database
     is_used: bool = field(default=False, init=False)
 
     @classmethod
     def of(cls, context: BlockContext, connector: SqlConnector, place: int, data: Any) -> _InputTable:
         name = context.upstream[place]
-        return cls(place + 1, name, data, _table_of(context, connector, context.pipeline.block(name)))
+        return cls(
+            place + 1, name, data, connector, _table_of(context, connector, context.pipeline.block(name))
+        )
 
     def __str__(self) -> str:
         self.is_used = True
-        return self.table.sql if self.table is not None else quoted(self.name)
+        if self.table is not None:
+            return self.connector.table_sql(self.table)
+        return self.connector.staged_sql(self.name)
 
     @property
     def name(self) -> str:
@@ -233,7 +254,7 @@ class _Execution:
 
     def query(self, text: str) -> tuple[Any, ...]:
         """Write the rows of the one query into the block's table."""
-        found = statements(text)
+        found = self.connector.statements(text)
         if not found:
             raise BlockCodeError(f"{self.context.block.path} holds no statement")
         if len(found) != 1:
@@ -248,11 +269,11 @@ class _Execution:
             return self.connector.write_query(session, found[0], target, self.settings.policy)
 
         self.connector.write_once(str(target), write)
-        return self._rows_for_others(target.sql)
+        return self._rows_for_others(self.connector.table_sql(target))
 
     def raw(self, text: str) -> tuple[Any, ...]:
         """Run statements as they are; the rows of the last one, if it is a query, are the output."""
-        found = statements(text)
+        found = self.connector.statements(text)
         if not found:
             raise BlockCodeError(f"{self.context.block.path} holds no statement")
         if self.settings.is_whole:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from pipelines.io.polars_frames import is_lazy, polars_of
 from pipelines.streams import Stream, conformed
 
 Objects = Mapping[int, Sequence[Any] | pd.Series]  # by position: the Python values of columns
+_MANY_ROWS = 100_000
 FrameKind = Literal["pandas", "arrow", "polars"]
 
 _CONTAINERS = (Mapping, list, tuple, AbstractSet, np.ndarray)
@@ -174,7 +176,11 @@ def _refuse_doubles(names: Sequence[str]) -> None:
 def _from_pandas(frame: pd.DataFrame) -> pa.Table:
     names = [_text_name(column) for column in frame.columns]
     _refuse_doubles(names)
-    return pa.table([_column(name, frame.iloc[:, place]) for place, name in enumerate(names)], names=names)
+    columns = [frame.iloc[:, place] for place in range(len(names))]
+    if len(frame) < _MANY_ROWS:
+        return pa.table([*map(_column, names, columns)], names=names)
+    with ThreadPoolExecutor(pa.cpu_count()) as pool:  # columns are independent, and Arrow needs no lock
+        return pa.table([*pool.map(_column, names, columns)], names=names)
 
 
 def _text_name(column: Any) -> str:

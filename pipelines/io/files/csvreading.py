@@ -237,8 +237,8 @@ def _may_be_numbers(column: pa.ChunkedArray) -> bool:
 
 def _may_be_long_integers(column: pa.ChunkedArray) -> bool:
     """Tell whether integers too long for 64 bits may have become floats."""
-    most = pc.max(pc.abs(column)).as_py()
-    return most is not None and most >= _INTEGERS_END
+    ends = pc.min_max(column).as_py()
+    return any(end is not None and abs(end) >= _INTEGERS_END for end in ends.values())
 
 
 def stream_csv(path: Path, options: Options) -> pa.RecordBatchReader:

@@ -156,7 +156,7 @@ class Postgres(SqlConnector):
         policy = policy.of_next_write(f"postgres:{target}")
         order = Order(target, policy, cascade_on_drop, overwrite_types or {})
         rows = to_reader(df, index=index) if is_streamed(df) else to_arrow(df, index=index)
-        return self.write_once(str(order.target), lambda cursor: write_frame(cursor, rows, order))
+        return self._write_once(str(order.target), lambda cursor: write_frame(cursor, rows, order))
 
     def execute(self, query: str, **binds: Any) -> int:
         """Run one or more statements in one transaction and return how many rows the last one touched."""
@@ -175,6 +175,10 @@ class Postgres(SqlConnector):
         return self
 
     def write_once(self, target: str, write: Callable[[Cursor], int]) -> int:
+        self._changed = True
+        return self._write_once(target, write)
+
+    def _write_once(self, target: str, write: Callable[[Cursor], int]) -> int:
         effect = Effect.next(f"postgres:{target}")
         with self._open() as connection, connection.cursor() as cursor, _told(self._settings, target):
             ledger = _Ledger(cursor, Relation(self._settings.schema, EFFECTS_TABLE))
