@@ -14,6 +14,7 @@ FOLDERS = {
     "transformer": "transformers",
     "data_exporter": "data_exporters",
     "custom": "custom",
+    "sensor": "sensors",
     "global_data_product": "global_data_products",
 }
 
