@@ -6,10 +6,10 @@ from typing import Any
 
 from pipelines.parse_fields import Section, closest, listed, words
 
-_PROVIDERS = frozenset(("postgres", "duckdb"))
+_PROVIDERS = frozenset(("postgres", "duckdb", "bigquery"))
 _LATER_PROVIDERS = words(
     """
-    bigquery snowflake redshift mysql sqlserver mssql clickhouse druid trino spark athena pinot
+    snowflake redshift mysql sqlserver mssql clickhouse druid trino spark athena pinot
     fabric
     """
 )

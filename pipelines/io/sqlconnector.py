@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pipelines.io.base import Connector, Policy
 from pipelines.io.errors import ExportRefused
-from pipelines.io.sqltext import Relation, quoted
 from pipelines.io.splitting import split
+from pipelines.io.sqltext import Relation, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +87,13 @@ class SqlConnector(Connector):
     def staged_sql(self, name: str) -> str:
         """Return a table that `stage` made, as it is written in SQL."""
         return self.quoted(name)
+
+    def in_schema(self, schema: str | None) -> Self:
+        """Return a connector for which tables that are named without a schema lie in that one.
+
+        Only where staged tables lie in a schema as well, this is another connector.
+        """
+        return self
 
     def relation(self, schema: str | None, table: str | None) -> Relation:
         """Return the table of that name, in the profile's schema when none is given."""

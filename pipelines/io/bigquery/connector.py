@@ -14,7 +14,7 @@ from google.cloud import bigquery
 
 from pipelines.io.base import Policy, without_mage_keywords
 from pipelines.io.bigquery.jobs import Jobs, rows_of
-from pipelines.io.bigquery.names import Table, table_of
+from pipelines.io.bigquery.names import Table, quoted, table_of
 from pipelines.io.bigquery.orders import Layout, Order, check_job_options
 from pipelines.io.bigquery.queries import (
     as_transaction,
@@ -30,6 +30,7 @@ from pipelines.io.bigquery.settings import BigQuerySettings
 from pipelines.io.bigquery.writing import WRITE, existing_table, full_dataset, remove_aside, write_frame
 from pipelines.io.effects import Effect
 from pipelines.io.sqlconnector import SqlConnector, bound_values
+from pipelines.io.sqltext import Relation
 
 if TYPE_CHECKING:
     from pipelines.io.config import Profile
@@ -54,6 +55,10 @@ class BigQuery(SqlConnector):
     @classmethod
     def _from_settings(cls, profile: Profile) -> Self:
         return cls(BigQuerySettings.of(profile))
+
+    @property
+    def glot(self) -> str:
+        return "bigquery"
 
     @property
     def schema(self) -> str:
@@ -155,7 +160,13 @@ class BigQuery(SqlConnector):
         """Return a connector for which tables without a dataset lie in that one."""
         return type(self)(replace(self._settings, dataset=schema)) if schema else self
 
-    def staged_name(self, name: str) -> str:
+    def quoted(self, *names: str) -> str:
+        return ".".join(quoted(name) for name in names if name)
+
+    def table_sql(self, relation: Relation) -> str:
+        return Table(relation.schema, relation.name).sql
+
+    def staged_sql(self, name: str) -> str:
         return staged_table(self._settings.dataset, name).sql
 
     def relation(self, schema: str | None, table: str | None) -> Table:
