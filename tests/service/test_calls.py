@@ -186,3 +186,22 @@ def test_a_wait_ends_with_its_own_time_or_that_of_the_block(bench: Calls) -> Non
     assert "the poll_timeout of" in errors["patient"]
     assert "longer than its timeout of 1 s" in errors["blocked"]
     assert [child.state.is_final for child in bench.children(run_id)] == [False, False]
+
+
+def test_a_stopping_worker_gives_runs_back_that_only_wait(bench: Calls) -> None:
+    """At once: their children may take longer than any stop. Another worker finds the same child."""
+    bench.pipeline("child", bench.block("work", "note(kwargs)\nwait_for(kwargs, 'go')"))
+    bench.pipeline("parent", bench.block("calls", "trigger_pipeline('child', check_status=True)"))
+    worker = bench.start(slots=1, drain_seconds=60)
+    run_id = bench.launch("parent")
+    bench.wait_for_block("work")
+
+    worker.drain()
+    wait_until(lambda: bench.get(run_id).state is RunState.QUEUED, seconds=20, what="the run given back")
+    bench.go()
+    worker.stop()
+    bench.start()
+
+    assert bench.finished(run_id).state is RunState.SUCCEEDED
+    assert [child.state for child in bench.children(run_id)] == [RunState.SUCCEEDED]
+    assert bench.get(run_id).blocks[0].deaths == 0
