@@ -82,6 +82,7 @@ def run_message(root: Path, code: str, *, lease_seconds: float) -> dict[str, Any
         "attempt": 1,
         "selection": [],
         "progress": {},
+        "options": {},
     }
 
 
