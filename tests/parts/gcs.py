@@ -98,6 +98,10 @@ class GcsEmulator:
         answer = self._ask("GET", f"/storage/v1/b/{bucket}/o")
         return [item["name"] for item in answer.get("items", ())]
 
+    def file(self, bucket: str, name: str) -> Path:
+        """Return the file that holds an object's bytes."""
+        return self._folder / bucket / name
+
     def delete(self, bucket: str, name: str) -> None:
         self._ask("DELETE", f"/storage/v1/b/{bucket}/o/{quote(name, safe='')}")
 
