@@ -99,9 +99,9 @@ class Profile(Mapping[str, Any]):
         self._functions = functions
 
     @classmethod
-    def of_values(cls, values: Mapping[str, Any], *, root: Path) -> Profile:
+    def of_values(cls, values: Mapping[str, Any], *, root: Path, name: str = "(given)") -> Profile:
         """Make a profile of settings that no file holds."""
-        return cls("(given)", Document({"(given)": dict(values)}), root=root, functions={})
+        return cls(name, Document({name: dict(values)}), root=root, functions={})
 
     def __repr__(self) -> str:
         return f"Profile({self.name!r}, keys={sorted(self._values)})"
@@ -144,9 +144,9 @@ class Profile(Mapping[str, Any]):
     def _read(self, given: Mapping[str, Any]) -> None:
         for system, keys in _NESTED.items():
             settings = given.get(system)
-            for part in settings if isinstance(settings, Mapping) else ():
-                key = keys.get(part, part)
-                self._values[key], self._paths[key] = settings[part], (system, part)
+            for part, value in settings.items() if isinstance(settings, Mapping) else ():
+                if key := keys.get(part):
+                    self._values[key], self._paths[key] = value, (system, part)
         for key, value in given.items():
             self._values[key], self._paths[key] = value, (key,)
 

@@ -53,7 +53,8 @@ class BigQuery(BaseIO):
         **_: Any,
     ) -> pd.DataFrame:
         """Return the rows of a query."""
-        return self._connector.load(query_string, limit=limit)
+        found: pd.DataFrame = self._connector.load(query_string, limit=limit)
+        return found
 
     def execute(self, query_string: str, **_: Any) -> None:
         """Run statements, and wait for their end."""
@@ -83,7 +84,7 @@ class BigQuery(BaseIO):
         if isinstance(df, pd.DataFrame):
             df = df.rename(columns={name: str(name).replace(" ", "_") for name in df.columns})
         table = table_id if database is None or table_id.count(".") > 1 else f"{database}.{table_id}"
-        given = {
+        given: dict[str, Any] = {
             "unique_conflict_method": unique_conflict_method,
             "unique_constraints": unique_constraints,
         }

@@ -64,7 +64,9 @@ def _in_window(df: pd.DataFrame, step: Step) -> pd.DataFrame:
     if not (first and second and seconds):
         return df
     begin, moment = pd.to_datetime(df[first]), pd.to_datetime(df[second])
-    return df[(moment >= begin) & (moment <= begin + pd.Timedelta(seconds=int(seconds)))]
+    is_within = (moment >= begin) & (moment <= begin + pd.Timedelta(seconds=int(seconds)))
+    within: pd.DataFrame = df.loc[is_within]
+    return within
 
 
 def add(df: pd.DataFrame, step: Step) -> pd.DataFrame:

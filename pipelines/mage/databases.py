@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pipelines import io
+from pipelines.io.config import Profile
 from pipelines.io.frames import is_streamed, to_arrow, to_reader
 from pipelines.io.sqlconnector import SqlConnector
 from pipelines.io.sqltext import statements
@@ -27,14 +28,16 @@ from pipelines.template_sql import sql_literal
 _DRIVER_BIND = re.compile(r"%\((\w+)\)s")
 
 
-class _Database(BaseIO):
+class Database(BaseIO):
     connector: ClassVar[str]
     prefix: ClassVar[str]  # of the keys of a profile
     folds_names: ClassVar[bool] = False  # names without quotes are lower case there
 
     def __init__(self, *, config: BaseConfigLoader | None = None, verbose: bool = True, **settings: Any):
         loader = config or ConfigFileLoader(config=self._keys_of(settings))
-        self._connector: SqlConnector = getattr(io, self.connector).from_profile(loader.settings)
+        self._connector: SqlConnector = getattr(io, self.connector).from_profile(
+            self.settings_of(loader.settings)
+        )
         self._open: AbstractContextManager[Any] | None = None
         self._session: Any = None
         self._keeps = False
@@ -43,6 +46,11 @@ class _Database(BaseIO):
     def with_config(cls, config: BaseConfigLoader, **_: Any) -> Self:
         """Return a reader and writer by the keys of a profile."""
         return cls(config=config)
+
+    @classmethod
+    def settings_of(cls, profile: Profile) -> Profile:
+        """Return the profile as the connector wants it."""
+        return profile
 
     def __enter__(self) -> Self:
         self.open()
@@ -102,7 +110,7 @@ class _Database(BaseIO):
         **_: Any,
     ) -> list[Any]:
         """Run each query, and return the rows of those that `fetch_query_at_indexes` marks as true."""
-        results = []
+        results: list[Any] = []
         for place, query in enumerate(queries):
             values = query_variables[place] if query_variables and place < len(query_variables) else {}
             marks = fetch_query_at_indexes or ()
@@ -217,7 +225,7 @@ def _bound(query: str, values: Mapping[str, Any]) -> str:
     ).replace("%%", "%")
 
 
-class Postgres(_Database):
+class Postgres(Database):
     """Reads and writes a Postgres database, by the keys of a profile."""
 
     connector = "Postgres"
@@ -225,21 +233,21 @@ class Postgres(_Database):
     folds_names = True
 
 
-class DuckDB(_Database):
+class DuckDB(Database):
     """Reads and writes a DuckDB file, by the keys of a profile."""
 
     connector = "DuckDB"
     prefix = "DUCKDB"
 
 
-class MySQL(_Database):
+class MySQL(Database):
     """Reads and writes a MySQL database, by the keys of a profile."""
 
     connector = "MySQL"
     prefix = "MYSQL"
 
 
-class SQLite(_Database):
+class SQLite(Database):
     """Reads and writes a SQLite file, by the keys of a profile."""
 
     connector = "SQLite"

@@ -63,8 +63,9 @@ class FileIO(BaseIO):
         kind = named_format(name, format)
         if "://" in name or kind in ("xml", "hdf5"):
             found: pd.DataFrame = _READERS[kind or "csv"](name, **given)
-            return found
-        return self._files.load(absolute(name), format=kind, **given)
+        else:
+            found = self._files.load(absolute(name), format=kind, **given)
+        return found
 
     def export(
         self, df: Any, filepath: str | os.PathLike[str], format: str | None = None, **options: Any

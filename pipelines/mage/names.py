@@ -37,6 +37,10 @@ MODULES: Mapping[str, tuple[str, frozenset[str]]] = {
         ("io.mysql", "databases", "MySQL"),
         ("io.duckdb", "databases", "DuckDB"),
         ("io.sqlite", "databases", "SQLite"),
+        ("io.mssql", "addressed", "MSSQL"),
+        ("io.oracledb", "addressed", "OracleDB"),
+        ("io.redshift", "addressed", "Redshift"),
+        ("io.snowflake", "addressed", "Snowflake"),
         ("io.bigquery", "bigquery", "BigQuery"),
         ("io.google_cloud_storage", "objects", "GoogleCloudStorage"),
         ("io.s3", "objects", "S3"),
@@ -71,10 +75,6 @@ _USE_SCHEDULES = "ask the API for runs, or use trigger_pipeline"
 
 # What is known of Mage, and not here: the words after its name in the message.
 REMEDIES: Mapping[str, str] = {
-    "io.mssql": _USE_SQLALCHEMY,
-    "io.oracledb": _USE_SQLALCHEMY,
-    "io.snowflake": "use snowflake-connector-python in the block",
-    "io.redshift": "use `mage_ai.io.postgres.Postgres`: Redshift speaks its protocol",
     "io.trino": _USE_SQLALCHEMY,
     "io.clickhouse": "use clickhouse-connect in the block",
     "io.mongodb": "use pymongo in the block",
@@ -104,6 +104,10 @@ DIFFERS: Mapping[str, str] = {
     "io.file.FileIO": "export writes no HDF5 and no XML",
     "io.google_cloud_storage.GoogleCloudStorage": "load of an object that is not there is an error, and no "
     "empty frame",
+    "io.mssql.MSSQL": "by SQLAlchemy, with pyodbc installed; tried on no server",
+    "io.oracledb.OracleDB": "by SQLAlchemy, with oracledb installed; tried on no server",
+    "io.redshift.Redshift": "by SQLAlchemy, with sqlalchemy-redshift installed; tried on no server",
+    "io.snowflake.Snowflake": "by SQLAlchemy, with snowflake-sqlalchemy installed; tried on no server",
     "io.mysql.MySQL": "what was executed is kept when the `with` ends well, also without commit()",
     "io.duckdb.DuckDB": "what was executed is kept when the `with` ends well, also without commit()",
     "io.sqlite.SQLite": "what was executed is kept when the `with` ends well, also without commit()",

@@ -55,9 +55,8 @@ class _Rewriter(ast.NodeTransformer):
         return self._assigned(node, target, ast.BinOp(before, node.op, node.value))
 
     def _assigned(self, node: ast.stmt, target: ast.Subscript, value: ast.expr) -> ast.AST:
-        part, way = target.value, ""
-        if isinstance(part, ast.Attribute):
-            part, way = part.value, part.attr
+        owner = target.value
+        part, way = (owner.value, owner.attr) if isinstance(owner, ast.Attribute) else (owner, "")
         assert isinstance(part, ast.Subscript)
         self.needs_helper = True
         key, rows = _as_value(part.slice), _as_value(target.slice)

@@ -72,7 +72,7 @@ def test_imports_of_mage_that_are_there_are_no_problem(line: str) -> None:
         ("from mage_ai.io.mongodb import MongoDB", Severity.ERROR, "mage_ai.io.mongodb is not in Millrace"),
         ("from mage_ai.io.postgres import Postgress", Severity.ERROR, "did you mean 'Postgres'?"),
         ("import mage_ai.services.spark.config", Severity.ERROR, "SparkSession.builder"),
-        ("if x: from mage_ai.io.oracledb import OracleDB", Severity.WARNING, "sqlalchemy"),
+        ("if x: from mage_ai.io.trino import Trino", Severity.WARNING, "sqlalchemy"),
     ],
 )
 def test_imports_of_mage_that_fail_are_told_with_a_remedy(line: str, severity: Severity, said: str) -> None:

@@ -1,0 +1,127 @@
+"""Databases that are reached by an address: `mage_ai.io.mssql`, `oracledb`, `redshift`, `snowflake`.
+
+Each needs its driver installed beside Millrace; whoever lacks it is told so by the connector.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from sqlalchemy import URL
+
+from pipelines.io.config import Profile
+from pipelines.mage.databases import Database
+from pipelines.mage.repository import places
+
+
+class _Addressed(Database):
+    connector = "SQLAlchemy"
+
+    @classmethod
+    def settings_of(cls, profile: Profile) -> Profile:
+        values = {"SQLALCHEMY_URL": cls.url_of(profile).render_as_string(hide_password=False)}
+        if schema := profile.get(f"{cls.prefix}_{cls.schema_key}"):
+            values["SQLALCHEMY_SCHEMA"] = str(schema)
+        return Profile.of_values(values, root=places().root, name=profile.name)
+
+    schema_key: ClassVar[str] = "SCHEMA"
+
+    @classmethod
+    @abstractmethod
+    def url_of(cls, profile: Profile) -> URL:
+        """Return the address of the database that a profile names."""
+
+
+def _url(
+    profile: Profile, driver: str, keys: Mapping[str, str], query: Mapping[str, str], port: int = 0
+) -> URL:
+    """Make an address; `keys` says which key of the profile has the user, the password, ..."""
+    number = profile.number(keys["port"], port) if "port" in keys else 0
+    password = profile.get(keys["password"])
+    return URL.create(
+        driver,
+        username=str(profile.require(keys["user"])),
+        password=None if password is None else str(password),
+        host=str(profile.require(keys["host"])),
+        port=int(number) or None,
+        database=str(profile.require(keys["database"])) if "database" in keys else None,
+        query=dict(query),
+    )
+
+
+def _keys(prefix: str, **others: str) -> dict[str, str]:
+    plain = {part: f"{prefix}_{part.upper()}" for part in ("user", "password", "host", "port", "database")}
+    return plain | others
+
+
+class MSSQL(_Addressed):
+    """Reads and writes SQL Server, by ODBC."""
+
+    prefix = "MSSQL"
+
+    @classmethod
+    def url_of(cls, profile: Profile) -> URL:
+        driver = str(profile.get("MSSQL_DRIVER") or "ODBC Driver 18 for SQL Server")
+        query = {"driver": driver, "TrustServerCertificate": "yes"}
+        return _url(profile, "mssql+pyodbc", _keys("MSSQL"), query, 1433)
+
+
+class OracleDB(_Addressed):
+    """Reads and writes Oracle."""
+
+    prefix = "ORACLEDB"
+
+    @classmethod
+    def url_of(cls, profile: Profile) -> URL:
+        keys = _keys("ORACLEDB")
+        del keys["database"]
+        service = {"service_name": str(profile.require("ORACLEDB_SERVICE"))}
+        return _url(profile, "oracle+oracledb", keys, service, 1521)
+
+
+class _SchemaLast(_Addressed):
+    """Takes the table first in `export`, and appends by default, as Mage does for warehouses."""
+
+    def export(  # type: ignore[override]  # Mage's classes differ in this very way
+        self,
+        df: Any,
+        table_name: str | None = None,
+        database: str | None = None,
+        schema: str | None = None,
+        if_exists: str = "append",
+        **options: Any,
+    ) -> None:
+        """Write a frame into a table, whole or not at all."""
+        super().export(df, schema, table_name, if_exists, **options)
+
+
+class Redshift(_SchemaLast):
+    """Reads and writes Redshift."""
+
+    prefix = "REDSHIFT"
+
+    @classmethod
+    def url_of(cls, profile: Profile) -> URL:
+        keys = _keys(
+            "REDSHIFT",
+            user="REDSHIFT_TEMP_CRED_USER",
+            password="REDSHIFT_TEMP_CRED_PASSWORD",  # noqa: S106 - the name of a key
+            database="REDSHIFT_DBNAME",
+        )
+        return _url(profile, "redshift+psycopg2", keys, {}, 5439)
+
+
+class Snowflake(_SchemaLast):
+    """Reads and writes Snowflake."""
+
+    prefix = "SNOWFLAKE"
+    schema_key = "DEFAULT_SCHEMA"
+
+    @classmethod
+    def url_of(cls, profile: Profile) -> URL:
+        keys = _keys("SNOWFLAKE", host="SNOWFLAKE_ACCOUNT", database="SNOWFLAKE_DEFAULT_DB")
+        del keys["port"]
+        warehouse = str(profile.get("SNOWFLAKE_DEFAULT_WH") or "")
+        return _url(profile, "snowflake", keys, {"warehouse": warehouse} if warehouse else {})
