@@ -15,7 +15,9 @@ from typing import Any
 from jinja2 import Undefined, nodes
 
 from pipelines.secrets import Secrets
+from pipelines.template_lambdas import without_lambdas
 from pipelines.template_limits import MAX_TEXT, STEPS, Steps, TemplateError, bounded, check_whole, joined
+from pipelines.template_places import PlacedText, Places
 from pipelines.template_sandbox import SANDBOX, SQL_SANDBOX, Sandbox, check_nodes, reason
 from pipelines.template_sql import unsafe_values
 
@@ -322,9 +324,14 @@ def render_value(text: str, *, where: str, functions: Mapping[str, Any]) -> str:
 
 def render_sql(
     text: str, names: Mapping[str, Any], functions: Mapping[str, Any], *, file: str = "the SQL"
-) -> str:
+) -> PlacedText:
     """Render the SQL of a block; undefined names are errors. Raises TemplateError with the line."""
-    return _render(SQL_SANDBOX, text, {**names, **functions}, file)
+    _guard_source(text)
+    places = Places()
+    try:
+        return places.read(_rendered(SQL_SANDBOX, places.marked(SQL_SANDBOX, text), {**names, **functions}))
+    except Exception as error:
+        raise _template_error(error, file) from error
 
 
 def check_sql(text: str) -> list[tuple[int, str]]:
@@ -334,6 +341,7 @@ def check_sql(text: str) -> list[tuple[int, str]]:
     """
     _guard_source(text)
     try:
+        text, _ = without_lambdas(text)
         SQL_SANDBOX.compile(text)
         return list(unsafe_values(SQL_SANDBOX.parse(text), text))
     except Exception as error:
@@ -353,10 +361,10 @@ def _render(sandbox: Sandbox, text: str, names: Mapping[str, Any], what: str) ->
         raise _template_error(error, what) from error
 
 
-def _rendered(sandbox: Sandbox, text: str, names: Mapping[str, Any]) -> str:
+def _rendered(sandbox: Sandbox, source: str | nodes.Template, names: Mapping[str, Any]) -> str:
     pieces: list[str] = []
     size = 0
-    for piece in sandbox.from_string(text).generate({**names, STEPS: Steps()}):
+    for piece in sandbox.from_string(source).generate({**names, STEPS: Steps()}):
         size += len(piece)
         if size > MAX_TEXT:
             raise TemplateError(f"the text would have more than {MAX_TEXT:,} characters")
