@@ -24,6 +24,7 @@ from benchmarks.taxi import Database, taxi_frame
 from tests.parts.postgres import PostgresServer
 
 LIMIT_MB = 400
+WORKER = "service.running.executors.host"
 SECONDS_BETWEEN_SAMPLES = 0.05
 MOST_SECONDS = 1_800
 
@@ -103,6 +104,7 @@ def measure(server: PostgresServer, folder: Path, megabytes: int) -> Iterator[Ro
     found = server.fetch("SELECT count(*) FROM large", database.name)
     assert found == [(rows,)], found
     source.unlink()
+    assert peak.resident > 0, "no worker process was seen"
     yield Row(
         "",
         f"{megabytes:,} MB of CSV through load, transform, Postgres and Parquet",
@@ -176,7 +178,7 @@ def _finished(running: Running, source: Path, target: Path) -> None:
 
 def _workers(running: Running) -> list[psutil.Process]:
     """Return the worker processes: children of the engine, with their own children."""
-    return [process for process in running.family() if "worker" in " ".join(process.cmdline())]
+    return [process for process in running.family() if WORKER in process.cmdline()]
 
 
 def _watch(running: Running, peak: Peak, ended: threading.Event) -> None:

@@ -84,7 +84,7 @@ def items_of(block: Block, outputs: Outputs) -> list[Item]:
 def _values(output: Any) -> list[Any] | None:
     """Return the items of a list, or the rows of a frame as dictionaries; None for anything else."""
     if isinstance(output, pd.DataFrame):
-        return output.to_dict("records")
+        return list(output.to_dict("records"))
     if isinstance(output, (pa.Table, pa.RecordBatch)):
         return output.to_pylist()
     if isinstance(output, pd.Series) or type(output).__module__ == "numpy":

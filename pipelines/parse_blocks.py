@@ -262,7 +262,7 @@ def _can_run(section: Section, type: BlockType, language: str) -> bool:
 
 
 def _instead_of_singer(type: BlockType, language: str) -> str:
-    """Return what to write for Mage's loaders and exporters in YAML, which are sources and sinks of Singer."""
+    """Return what to write for Mage's loaders and exporters in YAML: sources and sinks of Singer."""
     if language != "yaml" or type not in (BlockType.DATA_LOADER, BlockType.DATA_EXPORTER):
         return ""
     return "; Singer's sources and destinations are not run: write a block of `type: data_integration`"

@@ -104,10 +104,9 @@ def copy_files(root: Path, target: Path, names: list[str]) -> Copied:
 def _files(root: Path, inventory: Inventory) -> Iterator[Path]:
     for folder, folders, files in os.walk(root):
         for name in sorted(folders):
-            if name in _SKIPPED_FOLDERS:
-                path = Path(folder, name).relative_to(root).as_posix()
-                if name != "__pycache__":
-                    inventory.left.append(Note(f"{path}/", 1, _SKIPPED_FOLDERS[name]))
+            if name in _SKIPPED_FOLDERS and name != "__pycache__":
+                below = Path(folder, name).relative_to(root).as_posix()
+                inventory.left.append(Note(f"{below}/", 1, _SKIPPED_FOLDERS[name]))
         folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
         for name in sorted(files):
             path = Path(folder, name)

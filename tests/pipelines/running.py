@@ -74,7 +74,7 @@ class Listener:
                 report.retry_at,
                 rows=report.rows,
                 error=report.error,
-            )  # fmt: skip
+            )
             for report in self.reports
         }
 
