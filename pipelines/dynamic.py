@@ -86,7 +86,7 @@ def _values(output: Any) -> list[Any] | None:
     if isinstance(output, pd.DataFrame):
         return list(output.to_dict("records"))
     if isinstance(output, (pa.Table, pa.RecordBatch)):
-        return output.to_pylist()
+        return list(output.to_pylist())
     if isinstance(output, pd.Series) or type(output).__module__ == "numpy":
         return list(output.tolist()) if hasattr(output, "tolist") and output.ndim == 1 else None
     if isinstance(output, (list, tuple)):
