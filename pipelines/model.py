@@ -144,12 +144,15 @@ class Block:
     @property
     def is_dynamic(self) -> bool:
         """Say whether each item of its output gets a run of its own of the blocks that follow."""
-        return bool(self.configuration.get("dynamic"))
+        dynamic = self.configuration.get("dynamic")
+        return dynamic.get("parent") is True if isinstance(dynamic, Mapping) else bool(dynamic)
 
     @property
     def reduces_output(self) -> bool:
         """Say whether what follows its children runs once, on the list of all that they returned."""
-        return bool(self.configuration.get("reduce_output"))
+        dynamic = self.configuration.get("dynamic")
+        wherever = [self.configuration, dynamic] if isinstance(dynamic, Mapping) else [self.configuration]
+        return any(place.get("reduce_output") is True for place in wherever)
 
 
 TRIGGER_RULES = ("all_success", "all_done", "one_success", "none_failed")

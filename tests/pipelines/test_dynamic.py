@@ -66,6 +66,15 @@ def f():
     assert bench.outputs("c:1") == ({"got": [{"a": 2, "b": "y"}]},)
 
 
+def test_mapping_says_whether_a_block_is_dynamic_and_whether_its_children_are_reduced(bench: Bench) -> None:
+    parent = {"configuration": {"dynamic": {"parent": True}}}
+    child = {"configuration": {"dynamic": {"parent": False, "reduce_output": True}}}
+
+    bench.run(python("d", ITEMS, **parent), python("c", UPPER, "d", **child), python("end", COLLECT, "c"))
+
+    assert bench.outputs("end") == ({"all": [{"v": "X"}, {"v": "Y"}, {"v": "Z"}]},)
+
+
 def test_metadata_becomes_keywords_but_never_overwrites_the_runs_own(bench: Bench) -> None:
     make = (
         "@data_loader\ndef f():\n"
