@@ -51,9 +51,11 @@ def read_mage_trigger(pipeline: str, name: str, section: Section) -> Trigger | N
 
 def _schedule(pipeline: str, name: str, section: Section, *, enabled: bool) -> Trigger | None:
     interval = section.text("schedule_interval")
-    if not interval:
-        section.error(
-            "schedule_interval", "a time trigger needs a `schedule_interval`, such as '0 5 * * *' or @daily"
+    if not interval:  # as in the one that Mage writes for its data products
+        section.warning(
+            "schedule_interval",
+            "a time trigger without a `schedule_interval` never fires; give it one, such as '0 5 * * *' or "
+            "@daily, or remove the trigger",
         )
         return None
     cron = mage_cron_text(interval)

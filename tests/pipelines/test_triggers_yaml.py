@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from pipelines.model import Trigger, TriggerType
+from pipelines.model import Severity, Trigger, TriggerType
 from pipelines.parse_fields import Findings
 from pipelines.parse_triggers import read_triggers
 
@@ -200,7 +200,7 @@ def test_triggers_of_mage_are_translated() -> None:
         ("{name: t, type: event, event: run.succeed}", "did you mean 'run.succeeded'"),
         ("{name: t, schedule_type: api, sla: 60}", "`sla` is not applied yet"),
         ("{name: t, schedule_type: time, schedule_interval: hourly}", "is wrong"),
-        ("{name: t, schedule_type: time}", "needs a `schedule_interval`"),
+        ("{name: t, schedule_type: time}", "never fires"),
         ("{name: t, schedule_type: tiem}", "did you mean 'time'"),
         ("{name: t, type: webhook, cron: '* * * * *'}", "unknown key 'cron' of a webhook trigger"),
         ("t", "must be a mapping"),
@@ -210,6 +210,17 @@ def test_wrong_trigger_is_told(trigger: str, sentence: str) -> None:
     _, problems = read(f"triggers:\n- {trigger}\n")
 
     assert any(line == 2 and sentence in message for line, message in problems), problems
+
+
+@pytest.mark.parametrize("interval", ["", "schedule_interval: null, ", "schedule_interval: '', "])
+def test_time_trigger_of_mage_without_an_interval_is_left_out_without_an_error(interval: str) -> None:
+    findings = Findings("triggers.yaml")
+    text = f"triggers:\n- {{name: GLOBAL_DATA_PRODUCT_TRIGGER, {interval}schedule_type: time}}\n"
+
+    found = read_triggers("taxi", text, findings)
+
+    assert (found.good, found.broken) == ((), frozenset())
+    assert [problem.severity for problem in findings.problems] == [Severity.WARNING]
 
 
 def test_second_trigger_of_a_name_is_told_even_when_the_first_is_broken() -> None:
