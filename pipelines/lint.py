@@ -61,9 +61,8 @@ def _lint_python(block: Block, text: str, findings: Findings) -> None:
             f"block '{block.name}': no function is decorated with @{decorator}; put it above the one to run",
         )
     for missing in missing_names(tree):
-        # One that an `except` or an `if` may pass by leaves the rest of the block to run.
-        report = findings.error if missing.is_certain else findings.warning
-        report(missing.line, f"block '{block.name}': {missing.sentence}")
+        # No error: it ends this block at most, and the other blocks of the pipeline run.
+        findings.warning(missing.line, f"block '{block.name}': {missing.sentence}")
     for line in uses_of_spark(tree):
         findings.warning(line, f"block '{block.name}': {NO_SPARK}")
     if not is_of_mage(text):  # which is compiled to do what it did with older pandas

@@ -20,20 +20,18 @@ class MissingName:
 
     line: int
     sentence: str
-    is_certain: bool  # executed whenever the block is loaded
 
 
 def missing_names(tree: ast.Module) -> Iterator[MissingName]:
     """Yield the names of `mage_ai` that are imported and not there, the guarded decorators aside."""
-    waiting: list[tuple[ast.AST, bool]] = [(tree, True)]
+    waiting: list[ast.AST] = [tree]
     while waiting:
-        node, is_certain = waiting.pop()
+        node = waiting.pop()
         if isinstance(node, ast.If) and _asks_for_globals(node.test):
             continue
         for line, text in _missing_in(node):
-            yield MissingName(line, text, is_certain)
-        always = is_certain and isinstance(node, ast.Module | ast.With)
-        waiting += [(child, always) for child in ast.iter_child_nodes(node)]
+            yield MissingName(line, text)
+        waiting += ast.iter_child_nodes(node)
 
 
 def _missing_in(node: ast.AST) -> Iterator[tuple[int, str]]:

@@ -83,3 +83,31 @@ def test_marks_line_ends_and_double_keys_of_windows(folder: ProjectFolder) -> No
     assert project.name == "shop"
     assert set(project.pipelines) == {"p"}
     assert "'name' is there twice" in said_of(folder, Severity.WARNING)
+
+
+def test_newer_form_of_dynamic_is_read_and_its_other_keys_are_told(folder: ProjectFolder) -> None:
+    folder.block("load")
+    folder.write(
+        "pipelines/p/metadata.yaml",
+        """\
+        blocks:
+        - uuid: load
+          type: data_loader
+          configuration: {dynamic: {parent: true, child: false, stream: true}}
+        """,
+    )
+
+    assert folder.load().pipelines["p"].block("load").is_dynamic
+    assert "`stream` has no effect" in said_of(folder, Severity.WARNING)
+
+
+def test_block_that_asks_mage_for_what_is_not_there_leaves_the_others(folder: ProjectFolder) -> None:
+    folder.block("load")
+    folder.write("custom/tidy.py", "from mage_ai.io.mongodb import MongoDB\n@custom\ndef f(): pass\n")
+    folder.write(
+        "pipelines/p/metadata.yaml",
+        "blocks: [{uuid: load, type: data_loader}, {uuid: tidy, type: custom}]\n",
+    )
+
+    assert [block.name for block in folder.load().pipelines["p"].blocks] == ["load", "tidy"]
+    assert "mage_ai.io.mongodb is not in Millrace" in said_of(folder, Severity.WARNING)
