@@ -18,6 +18,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from pipelines.mage.names import MODULES, ROOT_NAME, is_module, missing, resolve
+from pipelines.mage.oldsqlalchemy import postgres_by_psycopg2
 from pipelines.mage.places import Places
 from pipelines.mage.sources import compiled
 
@@ -36,7 +37,8 @@ def mage_names(places: Places) -> Iterator[None]:
     sys.meta_path.insert(0, first)
     sys.meta_path.append(last)
     try:
-        yield
+        with postgres_by_psycopg2():
+            yield
     finally:
         sys.meta_path.remove(first)
         sys.meta_path.remove(last)
