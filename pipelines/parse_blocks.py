@@ -219,12 +219,18 @@ def _upstream(section: Section, siblings: Mapping[str, _Declared], ignored: set[
             known.append(name)
         elif name not in siblings and name not in ignored:
             line = section.line("upstream_blocks", position)
-            section.findings.error(
-                line,
-                f"{section.what}: its upstream block '{name}' is not in the pipeline"
-                f"{closest(name, siblings) or '; declare it, or take it out of upstream_blocks'}",
-            )
+            what = f"{section.what}: its upstream block '{name}' is not in the pipeline"
+            if _is_written_by_mage(section):
+                section.findings.warning(line, f"{what}; it is left out, as Mage leaves it out")
+            else:
+                hint = closest(name, siblings) or "; declare it, or take it out of upstream_blocks"
+                section.findings.error(line, what + hint)
     return tuple(known)
+
+
+def _is_written_by_mage(section: Section) -> bool:
+    """Tell whether Mage's editor wrote the block. It forgets such names when a block is removed."""
+    return "all_upstream_blocks_executed" in section
 
 
 def _type(section: Section, name: str) -> BlockType | None:

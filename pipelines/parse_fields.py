@@ -223,7 +223,7 @@ class Section:
             yield Section(self._document, (*self._path, key, index), self.findings, what)
 
     def _converted(self, key: str, convert: Callable[[Any], _Converted]) -> _Converted | None:
-        if key not in self:
+        if key not in self or self.values[key] == "":  # as Mage's editor leaves a field that was emptied
             return None
         try:
             return convert(self.values[key])

@@ -111,3 +111,30 @@ def test_block_that_asks_mage_for_what_is_not_there_leaves_the_others(folder: Pr
 
     assert [block.name for block in folder.load().pipelines["p"].blocks] == ["load", "tidy"]
     assert "mage_ai.io.mongodb is not in Millrace" in said_of(folder, Severity.WARNING)
+
+
+def test_upstream_block_that_mage_forgot_is_left_out_where_mage_wrote_the_file(folder: ProjectFolder) -> None:
+    folder.block("load")
+    folder.block("clean", "transformer")
+    blocks = """\
+        blocks:
+        - {{uuid: load, type: data_loader}}
+        - {{uuid: clean, type: transformer, upstream_blocks: [load, gone]{more}}}
+        """
+    folder.write("pipelines/by_hand/metadata.yaml", blocks.format(more=""))
+    folder.write(
+        "pipelines/by_mage/metadata.yaml", blocks.format(more=", all_upstream_blocks_executed: true")
+    )
+
+    project = folder.load()
+
+    assert project.pipelines["by_mage"].block("clean").upstream == ("load",)
+    assert set(project.pipelines) == {"by_mage"}
+    assert "'gone' is not in the pipeline; it is left out" in said_of(folder, Severity.WARNING)
+
+
+def test_emptied_timeout_is_none(folder: ProjectFolder) -> None:
+    folder.block("load")
+    folder.write("pipelines/p/metadata.yaml", "blocks: [{uuid: load, type: data_loader, timeout: ''}]\n")
+
+    assert folder.load().pipelines["p"].block("load").timeout_seconds is None
