@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from pipelines import io
 from pipelines.io.config import Profile
+from pipelines.io.errors import ConnectorError
 from pipelines.io.frames import is_streamed, to_arrow, to_reader
 from pipelines.io.sqlconnector import SqlConnector
 from pipelines.io.sqltext import statements
@@ -231,6 +232,14 @@ class Postgres(Database):
     connector = "Postgres"
     prefix = "POSTGRES"
     folds_names = True
+
+    @property
+    def conn(self) -> Any:
+        """Psycopg2's connection, in the open transaction; it is there inside of `with`, or after `open()`."""
+        if not self._keeps:
+            raise ConnectorError("Postgres.conn is there inside of `with`, or after open()")
+        with self._transaction() as session:
+            return session.connection
 
 
 class DuckDB(Database):

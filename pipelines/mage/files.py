@@ -33,7 +33,11 @@ _MAGE_KEYWORDS = frozenset({"limit", "verbose", "engine", "coerce_timestamps", "
 class FileIO(BaseIO):
     """Reads and writes files. Relative paths begin in the project's folder, or in the one around it."""
 
-    def __init__(self, verbose: bool = False, **_: Any) -> None:
+    def __init__(
+        self, filepath: str | os.PathLike[str] | None = None, verbose: bool = False, **_: Any
+    ) -> None:
+        """Take the file as Mage's first versions did, or take it in `load`, as later ones do."""
+        self._filepath = filepath if isinstance(filepath, (str, os.PathLike)) else None
         self._files = Files.from_profile(Profile.of_values({}, root=places().root))
 
     @classmethod
@@ -57,6 +61,7 @@ class FileIO(BaseIO):
         given = without_mages(options)
         if file_directories is not None:
             return self._of_folders(file_directories, format, given)
+        filepath = filepath if filepath is not None else self._filepath
         if filepath is None:
             raise ConnectorError("FileIO().load() needs filepath: the file to read")
         name = os.fspath(filepath)

@@ -1,0 +1,48 @@
+"""What code for Mage's earlier versions does, and what it does with a connection by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.io.errors import ConnectorError
+from pipelines.mage.databases import Postgres
+from pipelines.mage.files import FileIO
+from pipelines.mage.importing import mage_names
+from pipelines.mage.places import Places
+from pipelines.mage.profiles import ConfigFileLoader
+from tests.parts.postgres import PostgresServer
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path) -> Iterator[Path]:
+    with mage_names(Places(tmp_path)):
+        yield tmp_path
+
+
+def test_file_may_be_named_where_the_reader_is_made(root: Path) -> None:
+    (root / "trips.csv").write_text("zone;fare\na;1\n")
+
+    assert FileIO(root / "trips.csv").load(sep=";").to_dict("records") == [{"zone": "a", "fare": 1}]
+    with pytest.raises(ConnectorError, match="needs filepath"):
+        FileIO().load()
+
+
+def test_connection_of_psycopg2_is_that_of_the_open_transaction(postgres_server: PostgresServer) -> None:
+    profile = {
+        "POSTGRES_HOST": postgres_server.socket_dir,
+        "POSTGRES_DBNAME": "postgres",
+        "POSTGRES_USER": postgres_server.user,
+    }
+    with Postgres.with_config(ConfigFileLoader(config=profile)) as loader:
+        loader.execute("CREATE TEMPORARY TABLE fares (fare int)")
+        with loader.conn.cursor() as cursor:
+            cursor.execute("INSERT INTO fares VALUES (3)")
+
+        assert loader.load("SELECT fare FROM fares")["fare"].tolist() == [3]
+        loader.rollback()
+
+    with pytest.raises(ConnectorError, match="inside of `with`"):
+        _ = loader.conn
