@@ -19,7 +19,7 @@ def as_older_pandas(tree: ast.Module) -> ast.Module:
     rewriter = _Rewriter()
     changed: ast.Module = rewriter.visit(tree)
     if rewriter.needs_helper:
-        changed.body.insert(_after_future_imports(changed), _import_of_helper())
+        changed.body.insert(after_future_imports(changed), _import_of_helper())
     return changed
 
 
@@ -97,7 +97,7 @@ def _import_of_helper() -> ast.ImportFrom:
     return ast.ImportFrom(__name__, [ast.alias("assign_part", _ASSIGN)], 0)
 
 
-def _after_future_imports(tree: ast.Module) -> int:
+def after_future_imports(tree: ast.Module) -> int:
     """Return where a statement may stand first: behind the docstring and the imports from `__future__`."""
     place = 0
     for index, statement in enumerate(tree.body):

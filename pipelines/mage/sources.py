@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import ast
 import linecache
+import re
 import warnings
 from functools import lru_cache
 from types import CodeType
 
 from pipelines.mage.names import ROOT_NAME
+from pipelines.mage.oldcalls import as_older_calls
 from pipelines.mage.oldpandas import as_older_pandas
 from pipelines.mage.places import SOURCE_FOLDER, Places
+
+_DECORATED = re.compile(r"^@(?:data_loader|transformer|data_exporter|custom|sensor)\b", re.MULTILINE)
+_OURS = re.compile(r"^\s*(?:from|import)\s+pipelines\b", re.MULTILINE)
 
 
 @lru_cache(maxsize=512)
@@ -25,13 +30,16 @@ def compiled(source: str, file: str, places: Places | None) -> CodeType:
         tree = ast.parse(source, file)
     tree = _Located(places).visit(tree)
     if is_of_mage(source):
-        tree = as_older_pandas(tree)
+        tree = as_older_pandas(as_older_calls(tree))
     return compile(ast.fix_missing_locations(tree), file, "exec", dont_inherit=True)
 
 
 def is_of_mage(source: str) -> bool:
-    """Tell whether the code was written for Mage: its templates all import from `mage_ai`."""
-    return ROOT_NAME in source
+    """Tell whether the code was written for Mage.
+
+    Its templates import from `mage_ai`; who deletes that line has decorators that come from nowhere.
+    """
+    return ROOT_NAME in source or bool(_DECORATED.search(source) and not _OURS.search(source))
 
 
 class _Located(ast.NodeTransformer):

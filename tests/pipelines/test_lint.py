@@ -131,9 +131,9 @@ def test_code_that_cannot_run_is_told(text: str, line: int, sentence: str) -> No
     ],
 )
 def test_chained_assignment_is_told_with_its_remedy(statement: str, remedy: str) -> None:
-    [problem] = lint(f"@data_loader\ndef load(df):\n    {statement}\n")
+    [problem] = lint(f"from pipelines import data_loader\n@data_loader\ndef load(df):\n    {statement}\n")
 
-    assert (problem.line, problem.severity) == (3, Severity.WARNING)
+    assert (problem.line, problem.severity) == (4, Severity.WARNING)
     assert remedy in problem.message
 
 
@@ -150,7 +150,7 @@ def test_chained_assignment_is_told_with_its_remedy(statement: str, remedy: str)
     ],
 )
 def test_assignment_that_reaches_its_frame_is_fine(statement: str) -> None:
-    assert lint(f"@data_loader\ndef load(df):\n    {statement}\n") == []
+    assert lint(f"from pipelines import data_loader\n@data_loader\ndef load(df):\n    {statement}\n") == []
 
 
 def test_wrong_template_in_sql_is_told_with_its_line() -> None:

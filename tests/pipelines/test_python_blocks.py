@@ -301,7 +301,7 @@ def test_chained_assignment_fails_with_line_and_remedy_though_warnings_are_off(
         import warnings
         warnings.filterwarnings('ignore')
         import pandas as pd
-
+        from pipelines import data_loader
         @data_loader
         def load():
             df = pd.DataFrame({{'a': [1.0, None]}})
@@ -320,7 +320,7 @@ def test_chained_assignment_fails_where_the_block_silences_warnings_as_it_runs(b
     source = """
         import warnings
         import pandas as pd
-
+        from pipelines import data_loader
         @data_loader
         def load():
             df = pd.DataFrame({'a': [1.0, None]})

@@ -1,0 +1,190 @@
+"""Lets code that was written for pandas 1 and 2 call what pandas 3 has in another way, or no more.
+
+Projects of Mage ran on these, so their code is compiled to do here what it did there.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from pipelines.mage.oldpandas import after_future_imports
+
+_HELPERS = "__millrace_older_pandas__"
+_KEYWORDS_THAT_DO_NOTHING = frozenset(("infer_datetime_format", "use_legacy_dataset"))
+_OTHER_KEYWORDS = {"line_terminator": "lineterminator"}
+_OTHER_METHODS = {"applymap": "map"}
+_FILLING = {"ffill": "ffill", "pad": "ffill", "bfill": "bfill", "backfill": "bfill"}
+_WITH_FREQUENCY = frozenset(("resample", "Grouper", "date_range", "floor", "ceil", "round", "rolling"))
+_FREQUENCY = re.compile(r"(?P<count>-?\d*)(?P<unit>[A-Z]+)(?P<anchor>-[A-Z]{3})?")
+_UNITS = {
+    "M": "ME", "BM": "BME", "SM": "SME", "Q": "QE", "BQ": "BQE", "A": "YE", "Y": "YE", "BA": "BYE",
+    "BY": "BYE", "AS": "YS", "H": "h", "BH": "bh", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns",
+}  # fmt: skip
+_CONVERTING = frozenset(("to_numeric", "to_datetime", "to_timedelta"))
+_READING_TEXT = frozenset(("read_json", "read_html", "read_xml"))
+_NUMPY_NAMES = {"NaN": "nan", "NAN": "nan", "Inf": "inf", "Infinity": "inf", "float_": "float64"}
+
+
+def as_older_calls(tree: ast.Module) -> ast.Module:
+    """Return the tree with such calls written in the way of pandas 3."""
+    rewriter = _Rewriter()
+    changed: ast.Module = rewriter.visit(tree)
+    if rewriter.needs_helpers:
+        package, _, module = __name__.rpartition(".")
+        changed.body.insert(
+            after_future_imports(changed), ast.ImportFrom(package, [ast.alias(module, _HELPERS)], 0)
+        )
+    return changed
+
+
+class _Rewriter(ast.NodeTransformer):
+    def __init__(self) -> None:
+        self.needs_helpers = False
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        method = node.func
+        if not isinstance(method, ast.Attribute):
+            return node
+        _write_keywords(node)
+        method.attr = _OTHER_METHODS.get(method.attr, method.attr)
+        if method.attr == "fillna":
+            _write_filling(node, method)
+        elif method.attr == "apply":
+            method.value = self._helped(with_keys, method.value)
+        elif method.attr in _WITH_FREQUENCY:
+            _write_frequencies(node)
+        elif method.attr in _CONVERTING:
+            self._write_conversion(node)
+        elif method.attr in _READING_TEXT and node.args:
+            node.args[0] = self._helped(readable, node.args[0])
+        return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        """Let `df["a"].dtype == "object"` be true of text, which has a type of its own since pandas 3."""
+        self.generic_visit(node)
+        operator = node.ops[0]
+        if len(node.ops) > 1 or not _is_dtype(node.left) or not _is_object(node.comparators[0]):
+            return node
+        if isinstance(operator, ast.Eq):
+            return self._helped(is_object, node.left)
+        return self._helped(is_not_object, node.left) if isinstance(operator, ast.NotEq) else node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.value, ast.Name) and node.value.id in ("np", "numpy"):
+            node.attr = _NUMPY_NAMES.get(node.attr, node.attr)
+        return node
+
+    def _write_conversion(self, node: ast.Call) -> None:
+        """Make `pd.to_numeric(x, errors="ignore")` give `x` itself where it cannot be converted."""
+        ignoring = [word for word in node.keywords if word.arg == "errors" and _text(word.value) == "ignore"]
+        if ignoring and node.args:
+            node.keywords = [word for word in node.keywords if word not in ignoring]
+            node.args.insert(0, node.func)
+            node.func = self._helper(converted_if_possible)
+
+    def _helped(self, function: Callable[..., Any], argument: ast.expr) -> ast.Call:
+        return ast.copy_location(ast.Call(self._helper(function), [argument], []), argument)
+
+    def _helper(self, function: Callable[..., Any]) -> ast.expr:
+        self.needs_helpers = True
+        return ast.Attribute(ast.Name(_HELPERS, ast.Load()), function.__name__, ast.Load())
+
+
+# --- what the code calls -----------------------------------------------------------------------------
+
+
+def with_keys(owner: Any) -> Any:
+    """Return groups whose functions see the columns they are grouped by, as they did; else `owner` itself."""
+    if type(owner).__name__ != "DataFrameGroupBy" or getattr(owner, "_selection", None) is not None:
+        return owner
+    return owner[list(owner.obj.columns)] if hasattr(owner.obj, "columns") else owner
+
+
+def converted_if_possible(convert: Callable[..., Any], values: Any, *args: Any, **options: Any) -> Any:
+    try:
+        return convert(values, *args, **options)
+    except (ValueError, TypeError):
+        return values
+
+
+def readable(source: Any) -> Any:
+    """Return a text that is the data itself, and no path, as a file of it."""
+    return (
+        io.StringIO(source) if isinstance(source, str) and source.lstrip()[:1] in ("{", "[", "<") else source
+    )
+
+
+def is_object(dtype: Any) -> Any:
+    """Tell of a type, or of each in a Series of types, whether it was `object` before pandas 3."""
+    if isinstance(dtype, pd.Series):
+        return dtype.map(is_object).astype(bool)
+    is_text = isinstance(dtype, pd.StringDtype) and str(dtype) == "str"
+    return is_text or bool(pd.api.types.is_object_dtype(dtype))
+
+
+def is_not_object(dtype: Any) -> Any:
+    found = is_object(dtype)
+    return ~found if isinstance(found, pd.Series) else not found
+
+
+# --- the parts of a call -----------------------------------------------------------------------------
+
+
+def _write_keywords(call: ast.Call) -> None:
+    call.keywords = [word for word in call.keywords if word.arg not in _KEYWORDS_THAT_DO_NOTHING]
+    for word in call.keywords:
+        if word.arg == "delim_whitespace" and isinstance(word.value, ast.Constant):
+            word.arg, word.value = "sep", ast.Constant(r"\s+" if word.value.value else ",")
+        elif word.arg == "error_bad_lines" and isinstance(word.value, ast.Constant):
+            word.arg, word.value = "on_bad_lines", ast.Constant("error" if word.value.value else "skip")
+        elif word.arg is not None:
+            word.arg = _OTHER_KEYWORDS.get(word.arg, word.arg)
+
+
+def _write_filling(call: ast.Call, method: ast.Attribute) -> None:
+    """Make `.fillna(method="pad", ...)` into `.ffill(...)`."""
+    for word in call.keywords:
+        if word.arg == "method" and (name := _FILLING.get(_text(word.value) or "")) is not None:
+            method.attr = name
+            call.keywords.remove(word)
+            return
+
+
+def _write_frequencies(call: ast.Call) -> None:
+    """Write months as ME and hours as h, where they stand as texts."""
+    call.args = [_frequency(value) for value in call.args]
+    for word in call.keywords:
+        if word.arg in ("freq", "rule", "window"):
+            word.value = _frequency(word.value)
+
+
+def _frequency(node: ast.expr) -> ast.expr:
+    found = _FREQUENCY.fullmatch(_text(node) or "")
+    if found is None or found["unit"] not in _UNITS:
+        return node
+    text = f"{found['count']}{_UNITS[found['unit']]}{found['anchor'] or ''}"
+    return ast.copy_location(ast.Constant(text), node)
+
+
+def _text(node: ast.expr) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _is_dtype(node: ast.expr) -> bool:
+    """Tell whether `node` looks like `df["a"].dtype`, `df.dtypes` or `df.dtypes["a"]`."""
+    inner = node.value if isinstance(node, ast.Subscript) else node
+    return isinstance(inner, ast.Attribute) and inner.attr in ("dtype", "dtypes")
+
+
+def _is_object(node: ast.expr) -> bool:
+    if isinstance(node, ast.Attribute):
+        return node.attr in ("object_", "object")
+    return _text(node) in ("object", "O") or (isinstance(node, ast.Name) and node.id == "object")
