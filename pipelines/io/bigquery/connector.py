@@ -30,7 +30,7 @@ from pipelines.io.bigquery.settings import BigQuerySettings
 from pipelines.io.bigquery.writing import WRITE, existing_table, full_dataset, remove_aside, write_frame
 from pipelines.io.effects import Effect
 from pipelines.io.sqlconnector import SqlConnector, bound_values
-from pipelines.io.sqltext import Relation
+from pipelines.io.sqltext import Relation, escaped_literal
 
 if TYPE_CHECKING:
     from pipelines.io.config import Profile
@@ -63,6 +63,9 @@ class BigQuery(SqlConnector):
     @property
     def schema(self) -> str:
         return self._settings.dataset
+
+    def literal(self, text: str) -> str:
+        return escaped_literal(text)
 
     def load(
         self,
