@@ -124,6 +124,7 @@ class Block:
     checkpoint: bool = True  # False: the output is volatile, a resume runs the block again
     checks: tuple[DataCheck, ...] = ()  # what must hold of its tables before they are handed on
     trigger_rule: str = "all_success"  # what of its upstream blocks lets it start
+    is_of_mage: bool = False  # written by Mage's editor
     line: int = 1  # where the pipeline's YAML declares it
 
     @property

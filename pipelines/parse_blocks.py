@@ -196,6 +196,7 @@ def _block(
         memory_mb=memory,
         checkpoint=checkpoint,
         trigger_rule=_trigger_rule(section),
+        is_of_mage=_is_written_by_mage(section),
         checks=checks,
         line=section.line(),
     )
@@ -229,7 +230,7 @@ def _upstream(section: Section, siblings: Mapping[str, _Declared], ignored: set[
 
 
 def _is_written_by_mage(section: Section) -> bool:
-    """Tell whether Mage's editor wrote the block. It forgets such names when a block is removed."""
+    """Tell whether Mage's editor wrote the block: it writes this key into every one."""
     return "all_upstream_blocks_executed" in section
 
 

@@ -19,6 +19,7 @@ from pipelines.errors import BlockCodeError, MillraceError
 from pipelines.io.errors import ExportRefused, QueryFailed
 from pipelines.io.sqlconnector import SqlConnector
 from pipelines.io.sqltext import Relation, only_reads
+from pipelines.mage.databases import under_names_of_mage
 from pipelines.model import Block
 from pipelines.template_places import PlacedText
 from pipelines.template_sql import SqlWords
@@ -60,15 +61,18 @@ class _InputTable:
     block: str
     data: Any
     connector: SqlConnector
+    is_renamed: bool  # its columns get the names that Mage would give them
     table: Relation | None = None  # where the rows are already, in the same database
     is_used: bool = field(default=False, init=False)
 
     @classmethod
     def of(cls, context: BlockContext, connector: SqlConnector, place: int, data: Any) -> _InputTable:
         name = context.upstream[place]
-        return cls(
-            place + 1, name, data, connector, _table_of(context, connector, context.pipeline.block(name))
-        )
+        block = context.block
+        # BigQuery keeps names in Mage as well.
+        is_renamed = block.is_of_mage and place_of(context, block)[0] != "bigquery"
+        table = _table_of(context, connector, context.pipeline.block(name))
+        return cls(place + 1, name, data, connector, is_renamed, table)
 
     def __str__(self) -> str:
         self.is_used = True
@@ -87,7 +91,8 @@ class _InputTable:
         if self.data is None:
             raise BlockCodeError(f"{{{{ {self.name} }}}} is no table: block {self.block!r} returned nothing")
         try:
-            connector.stage(session, self.name, self.data)
+            data = under_names_of_mage(self.data) if self.is_renamed else self.data
+            connector.stage(session, self.name, data)
         except ExportRefused as error:
             raise ExportRefused(
                 f"{{{{ {self.name} }}}}, the output of block {self.block!r}: {error}"

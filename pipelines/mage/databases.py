@@ -223,6 +223,12 @@ def _renamed(df: Any, naming: Naming, *, index: bool) -> Any:
     return pa.RecordBatchReader.from_batches(schema, (batch.rename_columns(names) for batch in reader))
 
 
+def under_names_of_mage(data: Any) -> Any:
+    """Return the same rows under the names that Mage gives the columns of a table."""
+    naming = partial(column_names, allow_reserved_words=False, case_sensitive=False)
+    return _renamed(data, naming, index=False)
+
+
 def _lower(name: str | None) -> str | None:
     return None if name is None else name.lower()
 
