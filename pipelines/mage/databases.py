@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 
 import pandas as pd
 import pyarrow as pa
+from pandas.api.types import infer_dtype
 
 from pipelines import io
 from pipelines.io.config import Profile
@@ -212,7 +213,7 @@ Naming = Callable[[Iterable[Any]], Mapping[Any, str]]
 def _renamed(df: Any, naming: Naming, *, index: bool) -> Any:
     """Return the same rows under other names of columns; streamed rows stay streamed."""
     if isinstance(df, pd.DataFrame):
-        frame = df.reset_index() if index else df
+        frame = _with_one_type_each(df.reset_index() if index else df)
         return frame.rename(columns=naming(frame.columns))
     if not is_streamed(df):
         table = to_arrow(df, index=index)
@@ -221,6 +222,17 @@ def _renamed(df: Any, naming: Naming, *, index: bool) -> Any:
     names = [*naming(reader.schema.names).values()]
     schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
     return pa.RecordBatchReader.from_batches(schema, (batch.rename_columns(names) for batch in reader))
+
+
+def _with_one_type_each(frame: pd.DataFrame) -> pd.DataFrame:
+    """Write columns that mix whole numbers and texts as texts, as Mage does."""
+    if not frame.columns.is_unique:
+        return frame
+    columns = [name for name in frame if infer_dtype(frame[name], skipna=True) == "mixed-integer"]
+    texts = frame.copy(deep=False) if columns else frame
+    for name in columns:
+        texts[name] = frame[name].map(str, na_action="ignore")
+    return texts
 
 
 def under_names_of_mage(data: Any) -> Any:

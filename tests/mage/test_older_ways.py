@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pipelines.io.errors import ConnectorError
@@ -30,13 +31,30 @@ def test_file_may_be_named_where_the_reader_is_made(root: Path) -> None:
         FileIO().load()
 
 
-def test_connection_of_psycopg2_is_that_of_the_open_transaction(postgres_server: PostgresServer) -> None:
-    profile = {
-        "POSTGRES_HOST": postgres_server.socket_dir,
-        "POSTGRES_DBNAME": "postgres",
-        "POSTGRES_USER": postgres_server.user,
-    }
-    with Postgres.with_config(ConfigFileLoader(config=profile)) as loader:
+@pytest.fixture
+def profile(postgres_server: PostgresServer) -> ConfigFileLoader:
+    return ConfigFileLoader(
+        config={
+            "POSTGRES_HOST": postgres_server.socket_dir,
+            "POSTGRES_DBNAME": "postgres",
+            "POSTGRES_USER": postgres_server.user,
+        }
+    )
+
+
+def test_column_of_numbers_and_texts_is_written_as_texts(profile: ConfigFileLoader) -> None:
+    frame = pd.DataFrame({"house": [7, "7a", None], "date": ["1 May", "2 May", "3 May"]})
+
+    with Postgres.with_config(profile) as loader:
+        loader.export(frame, "public", "houses", if_exists="replace")
+        found = loader.load("SELECT house, _date FROM houses ORDER BY _date")
+
+    assert found["house"].tolist()[:2] == ["7", "7a"]
+    assert found["house"].isna().tolist() == [False, False, True]
+
+
+def test_connection_of_psycopg2_is_that_of_the_open_transaction(profile: ConfigFileLoader) -> None:
+    with Postgres.with_config(profile) as loader:
         loader.execute("CREATE TEMPORARY TABLE fares (fare int)")
         with loader.conn.cursor() as cursor:
             cursor.execute("INSERT INTO fares VALUES (3)")

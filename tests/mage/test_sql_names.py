@@ -15,7 +15,7 @@ import pandas as pd
 
 @data_loader
 def load():
-    return pd.DataFrame({"Id": [1], "Order Date": ["2024-01-01"], "user": ["ann"]})
+    return pd.DataFrame({"Id": [1], "Order Date": ["2024-01-01"], "user": ["ann"], "Status": ["new"]})
 """
 
 
@@ -45,10 +45,12 @@ def test_names_are_cleaned_as_mage_cleans_them(
         f"  POSTGRES_DBNAME: postgres\n  POSTGRES_USER: {postgres_server.user}\n"
     )
 
-    bench = ran(tmp_path, provider, "SELECT id, order_date, _user FROM {{ df_1 }}", is_of_mage=True)
+    bench = ran(tmp_path, provider, "SELECT id, order_date, _user, _status FROM {{ df_1 }}", is_of_mage=True)
 
     (frame,) = bench.outputs("q")
-    assert frame.to_dict("records") == [{"id": 1, "order_date": "2024-01-01", "_user": "ann"}]
+    assert frame.to_dict("records") == [
+        {"id": 1, "order_date": "2024-01-01", "_user": "ann", "_status": "new"}
+    ]
 
 
 def test_names_stay_in_blocks_of_ones_own(tmp_path: Path) -> None:
