@@ -6,15 +6,11 @@ Projects of Mage ran on these, so their code is compiled to do here what it did 
 from __future__ import annotations
 
 import ast
-import io
 import re
-from collections.abc import Callable
-from typing import Any
-
-import pandas as pd
 
 from pipelines.mage.oldpandas import after_future_imports
 
+_MODULE = "pipelines.mage.oldhelpers"  # imported by the code of blocks, since it needs pandas
 _HELPERS = "__millrace_older_pandas__"
 _KEYWORDS_THAT_DO_NOTHING = frozenset(("infer_datetime_format", "use_legacy_dataset"))
 _OTHER_KEYWORDS = {"line_terminator": "lineterminator"}
@@ -36,7 +32,7 @@ def as_older_calls(tree: ast.Module) -> ast.Module:
     rewriter = _Rewriter()
     changed: ast.Module = rewriter.visit(tree)
     if rewriter.needs_helpers:
-        package, _, module = __name__.rpartition(".")
+        package, _, module = _MODULE.rpartition(".")
         changed.body.insert(
             after_future_imports(changed), ast.ImportFrom(package, [ast.alias(module, _HELPERS)], 0)
         )
@@ -57,13 +53,13 @@ class _Rewriter(ast.NodeTransformer):
         if method.attr == "fillna":
             _write_filling(node, method)
         elif method.attr == "apply":
-            method.value = self._helped(with_keys, method.value)
+            method.value = self._helped("with_keys", method.value)
         elif method.attr in _WITH_FREQUENCY:
             _write_frequencies(node)
         elif method.attr in _CONVERTING:
             self._write_conversion(node)
         elif method.attr in _READING_TEXT and node.args:
-            node.args[0] = self._helped(readable, node.args[0])
+            node.args[0] = self._helped("readable", node.args[0])
         return node
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
@@ -73,8 +69,8 @@ class _Rewriter(ast.NodeTransformer):
         if len(node.ops) > 1 or not _is_dtype(node.left) or not _is_object(node.comparators[0]):
             return node
         if isinstance(operator, ast.Eq):
-            return self._helped(is_object, node.left)
-        return self._helped(is_not_object, node.left) if isinstance(operator, ast.NotEq) else node
+            return self._helped("is_object", node.left)
+        return self._helped("is_not_object", node.left) if isinstance(operator, ast.NotEq) else node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)
@@ -88,51 +84,14 @@ class _Rewriter(ast.NodeTransformer):
         if ignoring and node.args:
             node.keywords = [word for word in node.keywords if word not in ignoring]
             node.args.insert(0, node.func)
-            node.func = self._helper(converted_if_possible)
+            node.func = self._helper("converted_if_possible")
 
-    def _helped(self, function: Callable[..., Any], argument: ast.expr) -> ast.Call:
+    def _helped(self, function: str, argument: ast.expr) -> ast.Call:
         return ast.copy_location(ast.Call(self._helper(function), [argument], []), argument)
 
-    def _helper(self, function: Callable[..., Any]) -> ast.expr:
+    def _helper(self, function: str) -> ast.expr:
         self.needs_helpers = True
-        return ast.Attribute(ast.Name(_HELPERS, ast.Load()), function.__name__, ast.Load())
-
-
-# --- what the code calls -----------------------------------------------------------------------------
-
-
-def with_keys(owner: Any) -> Any:
-    """Return groups whose functions see the columns they are grouped by, as they did; else `owner` itself."""
-    if type(owner).__name__ != "DataFrameGroupBy" or getattr(owner, "_selection", None) is not None:
-        return owner
-    return owner[list(owner.obj.columns)] if hasattr(owner.obj, "columns") else owner
-
-
-def converted_if_possible(convert: Callable[..., Any], values: Any, *args: Any, **options: Any) -> Any:
-    try:
-        return convert(values, *args, **options)
-    except (ValueError, TypeError):
-        return values
-
-
-def readable(source: Any) -> Any:
-    """Return a text that is the data itself, and no path, as a file of it."""
-    return (
-        io.StringIO(source) if isinstance(source, str) and source.lstrip()[:1] in ("{", "[", "<") else source
-    )
-
-
-def is_object(dtype: Any) -> Any:
-    """Tell of a type, or of each in a Series of types, whether it was `object` before pandas 3."""
-    if isinstance(dtype, pd.Series):
-        return dtype.map(is_object).astype(bool)
-    is_text = isinstance(dtype, pd.StringDtype) and str(dtype) == "str"
-    return is_text or bool(pd.api.types.is_object_dtype(dtype))
-
-
-def is_not_object(dtype: Any) -> Any:
-    found = is_object(dtype)
-    return ~found if isinstance(found, pd.Series) else not found
+        return ast.Attribute(ast.Name(_HELPERS, ast.Load()), function, ast.Load())
 
 
 # --- the parts of a call -----------------------------------------------------------------------------

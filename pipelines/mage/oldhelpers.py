@@ -1,0 +1,43 @@
+"""What the code of Mage's blocks is compiled to call, where pandas 3 does not do what its elders did."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+
+def with_keys(owner: Any) -> Any:
+    """Return groups whose functions see the columns they are grouped by, as they did; else `owner` itself."""
+    if type(owner).__name__ != "DataFrameGroupBy" or getattr(owner, "_selection", None) is not None:
+        return owner
+    return owner[list(owner.obj.columns)] if hasattr(owner.obj, "columns") else owner
+
+
+def converted_if_possible(convert: Callable[..., Any], values: Any, *args: Any, **options: Any) -> Any:
+    try:
+        return convert(values, *args, **options)
+    except (ValueError, TypeError):
+        return values
+
+
+def readable(source: Any) -> Any:
+    """Return a text that is the data itself, and no path, as a file of it."""
+    return (
+        io.StringIO(source) if isinstance(source, str) and source.lstrip()[:1] in ("{", "[", "<") else source
+    )
+
+
+def is_object(dtype: Any) -> Any:
+    """Tell of a type, or of each in a Series of types, whether it was `object` before pandas 3."""
+    if isinstance(dtype, pd.Series):
+        return dtype.map(is_object).astype(bool)
+    is_text = isinstance(dtype, pd.StringDtype) and str(dtype) == "str"
+    return is_text or bool(pd.api.types.is_object_dtype(dtype))
+
+
+def is_not_object(dtype: Any) -> Any:
+    found = is_object(dtype)
+    return ~found if isinstance(found, pd.Series) else not found
