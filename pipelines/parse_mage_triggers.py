@@ -78,7 +78,7 @@ def _build(
             settings.warning(key, f"`{key}` is not applied yet; {unused[key]}")
     if "sla" in section:
         section.warning("sla", "`sla` is not applied yet; nobody is told of a run that takes longer")
-    if settings.values.get("skip_if_previous_running"):
+    if settings.get("skip_if_previous_running"):
         spec["concurrency"] = {"limit": 1, "when_full": "skip"}
     elif (limit := settings.count("pipeline_run_limit", least=1)) is not None:
         spec["concurrency"] = {"limit": limit, "when_full": "queue"}

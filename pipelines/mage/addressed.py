@@ -123,5 +123,8 @@ class Snowflake(_SchemaLast):
     def url_of(cls, profile: Profile) -> URL:
         keys = _keys("SNOWFLAKE", host="SNOWFLAKE_ACCOUNT", database="SNOWFLAKE_DEFAULT_DB")
         del keys["port"]
-        warehouse = str(profile.get("SNOWFLAKE_DEFAULT_WH") or "")
-        return _url(profile, "snowflake", keys, {"warehouse": warehouse} if warehouse else {})
+        given = {
+            "warehouse": profile.get("SNOWFLAKE_DEFAULT_WH"),
+            "role": profile.get("SNOWFLAKE_ROLE"),
+        }
+        return _url(profile, "snowflake", keys, {name: str(value) for name, value in given.items() if value})
