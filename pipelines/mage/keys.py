@@ -82,7 +82,14 @@ WITHOUT_EFFECT: Mapping[str, Mapping[str, str]] = {
 }
 
 
+# What Mage writes into every file by itself.
+_WRITTEN_BY_MAGE = words("all_upstream_blocks_executed downstream_blocks variables_dir")
+_USUAL = ("local_python", "local_python_force", 1)  # of executor_type and executor_count
+
+
 def is_missed(kind: str, key: str, value: object) -> bool:
     """Tell whether somebody has asked for something by this key, and does not get it."""
     reason = WITHOUT_EFFECT[kind].get(key, _OWN_BOOKS)
-    return reason != _OWN_BOOKS and bool(value)
+    if reason == _OWN_BOOKS or key in _WRITTEN_BY_MAGE:
+        return False
+    return bool(value) and not (reason == _WORKERS and value in _USUAL)
