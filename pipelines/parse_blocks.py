@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from pipelines.mage.keys import WITHOUT_EFFECT
+from pipelines.mage.places import SOURCE_FOLDER
 from pipelines.model import ADD_ONS, TRIGGER_RULES, Block, BlockType, RetryPolicy
 from pipelines.parse_checks import read_checks
 from pipelines.parse_dynamic import check_repetition
@@ -318,6 +319,8 @@ def _places(path: str, section: Section) -> Iterator[str]:
     if ".." in pure.parts:
         section.error("configuration", f"the path {path!r} leads out of the project; write one without '..'")
         return
+    if pure.is_relative_to(SOURCE_FOLDER):  # in Mage's container
+        yield from _places(str(pure.relative_to(SOURCE_FOLDER)), section)
     if pure.is_absolute():
         return  # from the machine it was written on; the default place is tried
     yield str(pure)

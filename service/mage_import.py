@@ -18,9 +18,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipelines.io.config import PROFILES_FILE
+from pipelines.mage.imports import missing_names
 from pipelines.mage.keys import WITHOUT_EFFECT, is_missed
 from pipelines.mage.names import DIFFERS, ROOT_NAME
 from pipelines.mage.places import SOURCE_FOLDER
+from pipelines.model import BlockType
 from pipelines.parse_templated import read_templated
 from pipelines.parse_yaml import Document, YamlFault
 from pipelines.parse_yaml import Path as YamlPath
@@ -46,6 +48,7 @@ _SECRET_KEYS = re.compile(
     re.IGNORECASE,
 )
 _PLACEHOLDER = re.compile(r"^[\"']?(your_.*|changeme|\.\.\.|null|~|\{\{.*)?[\"']?\s*$", re.IGNORECASE)
+_BLOCK_FOLDERS = frozenset(type.folder for type in BlockType)
 _LARGEST = 1_000_000  # bytes of a file that may be a key
 
 
@@ -187,6 +190,9 @@ def _different_imports(name: str, text: str) -> Iterator[Note]:
                 key = f"{below}.{alias.name}" if below else alias.name
                 if key in DIFFERS:
                     yield Note(name, node.lineno, f"{alias.name}: {DIFFERS[key]}")
+    if PurePosixPath(name).parts[0] not in _BLOCK_FOLDERS:  # `check` looks at blocks alone
+        for missing in missing_names(tree):
+            yield Note(name, missing.line, missing.sentence)
 
 
 def _missed_keys(name: str, text: str) -> Iterator[Note]:

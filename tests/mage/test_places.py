@@ -49,6 +49,14 @@ def test_other_text_stays(places: Places, text: str) -> None:
     assert places.located(text) == text
 
 
+def test_variables_of_a_run_are_mapped(places: Places) -> None:
+    given = {"path": "/home/src/shop/data", "days": 3, "names": ["/home/src/data"]}
+
+    found = places.located_values(given)
+
+    assert found == {**given, "path": f"{places.root}/data"}
+
+
 def test_project_in_home_src_keeps_its_paths() -> None:
     assert Places(Path("/home/src/shop")).located("/home/src/x/y") == "/home/src/x/y"
 

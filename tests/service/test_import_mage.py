@@ -125,6 +125,14 @@ def test_every_difference_has_file_and_line(shop: Path) -> None:
     assert "hunter2" not in imported(shop)[1]
 
 
+def test_names_that_lack_are_told_of_modules_that_are_no_blocks(shop: Path) -> None:
+    write(shop / "utils" / "lake.py", "import os\nfrom mage_ai.io.iceberg_s3 import Iceberg\n")
+
+    found = {(one["file"], one["line"]): one["message"] for one in told(shop)["differences"]}
+
+    assert "use pyiceberg" in found["utils/lake.py", 2]
+
+
 def test_what_is_needed_is_copied_and_no_secret(shop: Path, tmp_path: Path) -> None:
     target = tmp_path / "new" / "shop"
 
