@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines import cron_names, parse, parse_blocks, parse_inputs, parse_mage_triggers, parse_products
-from pipelines.blocks.sql import PROVIDERS
 from pipelines.calls import MAGE_STATUS
 from pipelines.io.config import _NESTED, Profile
 from pipelines.mage import addressed, places
@@ -25,9 +24,9 @@ from pipelines.mage.profiles import ConfigKey
 from pipelines.model import Block, BlockType
 from pipelines.nodes import State
 from pipelines.parse_fields import Findings, Section
-from pipelines.parse_sql import check_sql_configuration
 from pipelines.parse_yaml import Document
 from pipelines.secrets import Secrets
+from pipelines.sql_providers import ONLY_OF_MAGE, PROVIDERS
 from pipelines.templating import TemplateError, file_functions
 from pipelines.variables import RunFacts, block_keywords
 from tests.architecture.floors import ROOT
@@ -91,14 +90,7 @@ def _pipeline_types() -> Area:
 
 
 def _providers() -> Area:
-    return _runs(PROVIDERS)
-
-
-def provider_is_known(name: str) -> bool:
-    """Tell whether `millrace check` says of a provider more than that it does not know it."""
-    section = _section({"configuration": {"data_provider": name}})
-    check_sql_configuration(section)
-    return not any("is unknown" in problem.message for problem in section.findings.problems)
+    return _runs(PROVIDERS) | dict.fromkeys(ONLY_OF_MAGE, Known(NOT_HERE))
 
 
 def _schedule_types() -> Area:
@@ -172,8 +164,8 @@ def _templates() -> Area:
     found = {
         "env.var" if name == "env" else name: Known(RUNS if is_here(name) else NOT_HERE) for name in functions
     }
-    of_sql = _names_defined(ROOT / "pipelines" / "blocks" / "sql.py") & {"variables", "block_output"}
-    assert len(of_sql) == 2
+    of_sql = {"variables", "block_output"}
+    assert of_sql <= {name for file in ROOT.glob("pipelines/blocks/sql*.py") for name in _names_defined(file)}
     return found | _runs(of_sql)
 
 

@@ -16,7 +16,7 @@ from pipelines.model import RetryPolicy
 from pipelines.parse_fields import Findings, Section
 from pipelines.parse_yaml import Document
 from tests.architecture.floors import ROOT
-from tests.docs.mage_code import AREAS, provider_is_known
+from tests.docs.mage_code import AREAS
 
 PAGE = (ROOT / "docs" / "mage.md").read_text("utf-8")
 HEADER = "| of | names in Mage | status | what differs and why, or what to write instead |\n"
@@ -78,8 +78,6 @@ def test_page_names_all_that_the_code_knows(area: str) -> None:
 @pytest.mark.parametrize("area", AREAS)
 def test_page_names_nothing_that_the_code_lacks(area: str) -> None:
     surplus = said(area).keys() - AREAS[area]().keys()
-    if area == "SQL provider":
-        surplus = {name for name in surplus if said(area)[name].status not in ("not run", "not yet")}
     assert sorted(surplus) == []
 
 
@@ -89,9 +87,7 @@ def test_page_says_of_each_name_what_becomes_of_it(area: str) -> None:
     wrong = [
         f"{name} is {told[name].status!r} on the page, {' or '.join(sorted(known.statuses))} in the code"
         for name, known in AREAS[area]().items()
-        if name in told
-        and told[name].status not in known.statuses
-        and not (area == "SQL provider" and told[name].status == "not yet")
+        if name in told and told[name].status not in known.statuses
     ]
     assert wrong == []
 
@@ -106,13 +102,6 @@ def test_page_gives_the_reasons_that_the_code_gives(area: str) -> None:
         if words_of(told[name].note) != words_of(known.note)
     }
     assert wrong == {}
-
-
-def test_providers_that_are_not_run_are_told_by_check() -> None:
-    others = [name for name, told in said("SQL provider").items() if told.status == "not run"]
-
-    assert others
-    assert [name for name in others if not provider_is_known(name)] == []
 
 
 class _NoFiles:
