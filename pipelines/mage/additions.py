@@ -8,11 +8,11 @@ import ast
 def with_import(tree: ast.Module, module: str, name: str, alias: str) -> ast.Module:
     """Return the tree with `from module import name as alias` at its beginning."""
     statement = ast.ImportFrom(module, [ast.alias(name, alias)], 0)
-    place = _after_future_imports(tree)
+    place = after_future_imports(tree)
     return ast.Module([*tree.body[:place], statement, *tree.body[place:]], tree.type_ignores)
 
 
-def _after_future_imports(tree: ast.Module) -> int:
+def after_future_imports(tree: ast.Module) -> int:
     """Return where a statement may stand first: behind the docstring and the imports from `__future__`."""
     place = 0
     for index, statement in enumerate(tree.body):
