@@ -8,9 +8,8 @@ from __future__ import annotations
 import ast
 import re
 
-from pipelines.mage.oldpandas import after_future_imports
+from pipelines.mage.additions import with_import
 
-_MODULE = "pipelines.mage.oldhelpers"  # imported by the code of blocks, since it needs pandas
 _HELPERS = "__millrace_older_pandas__"
 _KEYWORDS_THAT_DO_NOTHING = frozenset(("infer_datetime_format", "use_legacy_dataset"))
 _OTHER_KEYWORDS = {"line_terminator": "lineterminator"}
@@ -31,12 +30,10 @@ def as_older_calls(tree: ast.Module) -> ast.Module:
     """Return the tree with such calls written in the way of pandas 3."""
     rewriter = _Rewriter()
     changed: ast.Module = rewriter.visit(tree)
-    if rewriter.needs_helpers:
-        package, _, module = _MODULE.rpartition(".")
-        changed.body.insert(
-            after_future_imports(changed), ast.ImportFrom(package, [ast.alias(module, _HELPERS)], 0)
-        )
-    return changed
+    if not rewriter.needs_helpers:
+        return changed
+    # The code of blocks imports them, since they need pandas.
+    return with_import(changed, "pipelines.mage", "oldhelpers", _HELPERS)
 
 
 class _Rewriter(ast.NodeTransformer):

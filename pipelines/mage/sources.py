@@ -12,6 +12,7 @@ from types import CodeType
 from pipelines.mage.names import ROOT_NAME
 from pipelines.mage.oldcalls import as_older_calls
 from pipelines.mage.oldpandas import as_older_pandas
+from pipelines.mage.paths import with_located_paths
 from pipelines.mage.places import SOURCE_FOLDER, Places
 
 _DECORATED = re.compile(r"^@(?:data_loader|transformer|data_exporter|custom|sensor)\b", re.MULTILINE)
@@ -28,7 +29,7 @@ def compiled(source: str, file: str, places: Places | None) -> CodeType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # told once, when the tree is compiled
         tree = ast.parse(source, file)
-    tree = _Located(places).visit(tree)
+    tree = with_located_paths(tree, places)
     if is_of_mage(source):
         tree = as_older_pandas(as_older_calls(tree))
     return compile(ast.fix_missing_locations(tree), file, "exec", dont_inherit=True)
@@ -40,15 +41,3 @@ def is_of_mage(source: str) -> bool:
     Its templates import from `mage_ai`; who deletes that line has decorators that come from nowhere.
     """
     return ROOT_NAME in source or bool(_DECORATED.search(source) and not _OURS.search(source))
-
-
-class _Located(ast.NodeTransformer):
-    """Maps the paths in texts, those in f-strings among them."""
-
-    def __init__(self, places: Places) -> None:
-        self._places = places
-
-    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
-        if isinstance(node.value, str) and SOURCE_FOLDER in node.value:
-            return ast.copy_location(ast.Constant(self._places.located(node.value), node.kind), node)
-        return node

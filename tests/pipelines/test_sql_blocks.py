@@ -448,3 +448,20 @@ def test_a_lambda_may_look_into_a_frame(site: Site) -> None:
 def test_a_lambda_that_fails_is_explained(site: Site, call: str, said: str) -> None:
     with pytest.raises(MillraceError, match=said):
         site.run(f"SELECT {call} AS a", {"n": 5}, use_raw_sql=True)
+
+
+def test_a_dataset_is_made_for_a_frame_also_where_the_profile_says_the_location(
+    tmp_path: Path, bigquery: BigQueryEmulator
+) -> None:
+    keys = {
+        "GOOGLE_BIGQUERY_ENDPOINT": bigquery.endpoint,
+        "GOOGLE_LOCATION": "US",
+        "GOOGLE_PROJECT_ID": bigquery.project,
+    }
+    dataset = f"made_{uuid4().hex}"
+
+    (output,) = Site(tmp_path, "bigquery", keys).run(
+        "SELECT id FROM {{ df_1 }}", ZONES, data_provider_schema=dataset
+    )
+
+    assert len(output) == 3

@@ -236,8 +236,11 @@ class BigQuery(SqlConnector):
         return Jobs(client, self._settings, self._settings.location, None)
 
     def _home(self, client: bigquery.Client) -> str | None:
-        """Return where jobs run that name no target: their ids are known only there."""
-        if self._settings.location or not self._settings.dataset:
+        """Return where jobs run that name no target: their ids are known only there.
+
+        The dataset of bare names is made when it is not there: tables of frames go into it.
+        """
+        if not self._settings.dataset:
             return self._settings.location
         return self._location(client, Table(self._settings.dataset, ""))
 
