@@ -7,6 +7,7 @@ from collections.abc import Mapping
 ONCE = "@once"  # one tick for ever, at first sight
 ALWAYS_ON = "@always_on"  # a new run whenever none is open
 WITHOUT_EXPRESSION = (ONCE, ALWAYS_ON)
+_DAYS = (2, 4)  # the fields of the day of the month and of the week
 
 _EXPRESSIONS: Mapping[str, str] = {
     "@hourly": "0 * * * *",
@@ -27,6 +28,7 @@ def cron_text(text: str) -> str:
 
 
 def mage_cron_text(text: str) -> str:
-    """Return what a `schedule_interval` of Mage means, as our expression."""
-    fields = IN_MAGE.get(text, text).split()
+    """Return what a `schedule_interval` of Mage means, as our expression. A day may be `?` there, for any."""
+    words = IN_MAGE.get(text, text).split()
+    fields = ["*" if word == "?" and index in _DAYS else word for index, word in enumerate(words)]
     return " ".join(fields[-1:] + fields[:-1]) if len(fields) == 6 else " ".join(fields)

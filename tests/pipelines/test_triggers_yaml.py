@@ -212,6 +212,16 @@ def test_wrong_trigger_is_told(trigger: str, sentence: str) -> None:
     assert any(line == 2 and sentence in message for line, message in problems), problems
 
 
+def test_day_of_a_schedule_of_mage_may_be_a_question_mark() -> None:
+    triggers, problems = read(
+        "triggers:\n- {name: first, schedule_type: time, schedule_interval: '0 6 1 * ?'}\n"
+        "- {name: mondays, schedule_type: time, schedule_interval: '0 6 ? * 1'}\n"
+    )
+
+    assert problems == []
+    assert [trigger.spec["cron"] for trigger in triggers] == ["0 6 1 * *", "0 6 * * 1"]
+
+
 @pytest.mark.parametrize("interval", ["", "schedule_interval: null, ", "schedule_interval: '', "])
 def test_time_trigger_of_mage_without_an_interval_is_left_out_without_an_error(interval: str) -> None:
     findings = Findings("triggers.yaml")
