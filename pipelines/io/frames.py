@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 import numpy as np
@@ -26,7 +26,7 @@ from pipelines.streams import Stream, conformed
 
 Objects = Mapping[int, Sequence[Any] | pd.Series]  # by position: the Python values of columns
 _MANY_ROWS = 100_000
-FrameKind = Literal["pandas", "arrow", "polars"]
+FrameKind = Literal["pandas", "arrow", "polars", "list", "dict"]
 
 _CONTAINERS = (Mapping, list, tuple, AbstractSet, np.ndarray)
 
@@ -105,9 +105,10 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema, number: int) -> pa.RecordB
 
 
 def give(table: pa.Table, frame: FrameKind, objects: Objects | None = None) -> Any:
-    """Return loaded rows as the kind of frame that was asked for: "pandas", "arrow" or "polars".
+    """Return loaded rows as what was asked for: "pandas", "arrow", "polars", "list" or "dict".
 
-    `objects` is for pandas, see `to_pandas`. JSON comes as text where the frame has no type for it.
+    "list" is one dictionary for each row, "dict" one list for each column. `objects` is for pandas, see
+    `to_pandas`. JSON comes as text to Polars, which has no type for it.
     """
     if frame == "arrow":
         return table
@@ -115,7 +116,20 @@ def give(table: pa.Table, frame: FrameKind, objects: Objects | None = None) -> A
         return to_pandas(table, objects)
     if frame == "polars":
         return polars_of(table)
-    raise ConnectorError(f"frame={frame!r} is not known; use one of 'pandas', 'arrow', 'polars'")
+    if frame in ("list", "dict"):
+        columns = [_python_values(column) for column in table.columns]
+        if frame == "dict":
+            return dict(zip(table.column_names, columns, strict=True))
+        return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+    known = ", ".join(map(repr, get_args(FrameKind)))
+    raise ConnectorError(f"frame={frame!r} is not known; use one of {known}")
+
+
+def _python_values(column: pa.ChunkedArray) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    if column.type != pa.json_():
+        return values
+    return [None if text is None else json.loads(text) for text in values]
 
 
 def _table(data: Any, index: bool) -> pa.Table:
@@ -245,9 +259,26 @@ def _json_text(name: str, row: int, value: Any) -> str | None:
     if value is None:
         return None
     try:
-        return json.dumps(value, default=_json_value, ensure_ascii=False, allow_nan=False)
+        try:
+            return _dumped(value)
+        except ValueError:
+            return _dumped(_without_nan(value))  # pandas writes NaN for what is missing among numbers
     except (TypeError, ValueError) as error:
         raise ExportRefused(f"column {name!r}, row {row}: {value!r} is not JSON: {error}") from error
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, default=_json_value, ensure_ascii=False, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return None if value != value else value
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_without_nan(item) for item in value]
+    return value
 
 
 def _json_value(value: Any) -> Any:
