@@ -18,7 +18,7 @@ from pipelines.io.objects.lasting import LastingFolder, lasting
 from pipelines.io.objects.local import load_dataset, load_file, readable, stream_dataset, stream_file
 from pipelines.io.objects.single import export_object
 from pipelines.io.objects.store import ObjectMissing, Store
-from pipelines.io.objects.write import Write
+from pipelines.io.objects.write import ObjectWrite
 
 
 class ObjectConnector(Connector):
@@ -92,7 +92,7 @@ class ObjectConnector(Connector):
             raise ExportRefused("export() needs bucket_name and object_key: where to write")
         target = f"{self.name}:{bucket_name}/{object_key}"
         policy = _policy(if_exists).of_next_write(target).if_exists
-        write = Write.next(target)
+        write = ObjectWrite.next(target)
         with self._connected() as store:
             if partition_cols is None:
                 place = (store, bucket_name, str(object_key))

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from pipelines.io import S3, GoogleCloudStorage
 from pipelines.io.errors import AccessRefused, ConnectionFailed, ConnectorError, ExportRefused, UnreadableFile
@@ -20,6 +21,7 @@ from pipelines.io.objects.gcs import GcsStore
 from pipelines.io.objects.manifest import Manifest
 from pipelines.io.objects.store import ObjectChanged, ObjectMissing, Stored
 from tests.parts.gcs import GcsEmulator
+from tests.parts.google_tokens import key_of
 from tests.parts.s3 import S3Emulator
 from tests.pipelines.io.exporting_child import attempt
 from tests.pipelines.io.projects import running_block, write_profiles
@@ -136,7 +138,7 @@ def test_a_killed_replacement_is_finished_by_the_next_try(
     options = {"partition_cols": ["part"]}
     exports = [((bucket, "ds"), options)]
     with lake:
-        for point in ("effect.before_commit", "effect.after_commit"):
+        for point in ("effect.part", "effect.before_commit", "effect.after_commit"):
             lake.export(pd.DataFrame({"part": [8, 9], "row": [0, 0]}), bucket, "ds", **options)
             run = {"run_id": point}
             died = attempt(tmp_path, "GoogleCloudStorage", exports, point, 0, **run)
@@ -144,7 +146,7 @@ def test_a_killed_replacement_is_finished_by_the_next_try(
             ended = attempt(tmp_path, "GoogleCloudStorage", exports, "", 0, **run)
 
             assert (died, ended) == (-signal.SIGKILL, 0)
-            assert seen == ([8, 9] if point == "effect.before_commit" else [0, 0, 0])
+            assert seen == ([0, 0, 0] if point == "effect.after_commit" else [8, 9])
             assert sorted(lake.load(bucket, "ds")["part"]) == [0, 0, 0]
             assert len(lake.list(bucket, "ds/")) == 2
 
@@ -227,6 +229,48 @@ def test_what_an_object_cannot_do_is_said(lake: GoogleCloudStorage, bucket: str)
             lake.export(ROWS)
         with pytest.raises(ConnectorError, match="runs no statements"):
             lake.execute("SELECT 1")
+
+
+def _key(email: str) -> dict[str, str]:
+    private = key_of("tests").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return {
+        "type": "service_account",
+        "project_id": "of-the-key",
+        "private_key": private,
+        "client_email": email,
+        "token_uri": "http://127.0.0.1:1/token",
+    }
+
+
+@pytest.mark.parametrize(
+    ("keys", "email"),
+    [
+        ({}, "machine@tests"),
+        ({"GOOGLE_SERVICE_ACC_KEY_FILEPATH": "keys/file.json"}, "file@tests"),
+        ({"GOOGLE_SERVICE_ACC_KEY": _key("map@tests")}, "map@tests"),
+        (
+            {
+                "GOOGLE_SERVICE_ACC_KEY": _key("map@tests"),
+                "GOOGLE_SERVICE_ACC_KEY_FILEPATH": "keys/file.json",
+            },
+            "map@tests",
+        ),
+    ],
+    ids=["default", "file", "map", "both"],
+)
+def test_credentials_come_from_a_map_a_file_or_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], email: str
+) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    (tmp_path / "keys").mkdir()
+    for name in ("file", "machine"):
+        (tmp_path / "keys" / f"{name}.json").write_text(json.dumps(_key(f"{name}@tests")))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "keys" / "machine.json"))
+    profile = write_profiles(tmp_path, default=keys or {"OTHER": 1}).profile()
+
+    found, project = GoogleCloudStorage.from_profile(profile)._settings.credentials()
+
+    assert (found.service_account_email, project) == (email, "of-the-key")  # type: ignore[attr-defined]
 
 
 SAMPLE = {"type": "service_account", "private_key": "-----BEGIN\nyour_private_key\n-----END"}

@@ -1,0 +1,152 @@
+"""What every connector of the registry promises when something goes wrong on the way, on real parts."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.crash import CONNECTOR_POINTS
+from pipelines.io.errors import ConnectorError, ExportRefused
+from tests.pipelines.io.exporting_child import attempt
+from tests.pipelines.io.harnesses import HARNESSES, Harness
+from tests.pipelines.io.projects import running_block
+
+MODES = ("replace", "append", "merge", "fail")
+
+
+def _options(harness: Harness, mode: str) -> dict[str, Any]:
+    if mode in harness.lacks:
+        pytest.skip(harness.lacks[mode])
+    if mode == "append":
+        return harness.append
+    return {"if_exists": mode, **({"keys": "a"} if mode == "merge" else {})}
+
+
+def _breaking() -> Iterator[pd.DataFrame]:
+    yield pd.DataFrame({"a": [1, 2], "b": ["new", "new"]})
+    yield pd.DataFrame({"a": [3], "b": ["new"]})
+    raise RuntimeError("no more")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_stream_that_breaks_leaves_what_was_there(harness: Harness, mode: str) -> None:
+    options = _options(harness, mode)
+    if mode != "fail":
+        harness.export(pd.DataFrame({"a": [1], "b": ["old"]}), "kept", **options)
+
+    with pytest.raises(RuntimeError, match="no more"):
+        harness.export(_breaking(), "kept", **options)
+    with running_block(harness.root), pytest.raises(RuntimeError, match="no more"):
+        harness.export(_breaking(), "kept", **options)
+
+    if mode == "fail":
+        with pytest.raises(ConnectorError):
+            harness.load("kept")
+    else:
+        assert harness.rows("kept") == [{"a": 1, "b": "old"}]
+
+
+def test_a_replacement_by_other_columns_that_breaks_leaves_the_old_table(harness: Harness) -> None:
+    harness.export(pd.DataFrame({"other": [1]}))
+
+    with pytest.raises(RuntimeError, match="no more"):
+        harness.export(_breaking())
+
+    assert harness.rows() == [{"other": 1}]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1.5, 2.0], ["x", "2"], [True, False], [date(2024, 1, 1)] * 2],
+    ids=["halves", "texts", "booleans", "dates"],
+)
+def test_values_of_another_type_are_not_appended_to_whole_numbers(
+    harness: Harness, values: list[object]
+) -> None:
+    harness.export(pd.DataFrame({"a": [1, 2]}), "typed", **harness.append)
+
+    with pytest.raises(ExportRefused, match=r"\ba\b"):
+        harness.export(pd.DataFrame({"a": values}), "typed", **harness.append)
+
+    assert sorted(harness.load("typed")["a"]) == [1, 2]
+
+
+def test_whole_numbers_and_floats_join_each_other_in_the_type_that_is_there(harness: Harness) -> None:
+    harness.export(pd.DataFrame({"whole": [1], "real": [1.5]}), "joined", **harness.append)
+    harness.export(pd.DataFrame({"whole": [2.0, np.nan], "real": [2, 3]}), "joined", **harness.append)
+
+    loaded = harness.load("joined", frame="dict")
+    assert sorted(loaded["whole"], key=str) == [1, 2, None]
+    assert sorted(loaded["real"]) == [1.5, 2.0, 3.0]
+    assert all(isinstance(value, int | None) for value in loaded["whole"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_block_tried_again_writes_once(harness: Harness, mode: str) -> None:
+    options, frame = _options(harness, mode), pd.DataFrame({"a": [1, 2]})
+
+    for number in (1, 2):
+        with running_block(harness.root, attempt=number) as context:
+            harness.export(frame, "once", **options)
+            assert context.effects.rows == 2
+
+    assert len(harness.load("once")) == 2
+
+
+def test_each_write_of_a_block_and_each_run_counts(harness: Harness) -> None:
+    frame = pd.DataFrame({"a": [1, 2]})
+
+    for run, number in (("run-1", 1), ("run-1", 2), ("run-2", 1)):
+        with running_block(harness.root, run_id=run, attempt=number) as context:
+            harness.export(frame, "counted", **harness.append)
+            harness.export(frame, "counted", **harness.append)
+            assert context.effects.rows == 4
+
+    assert len(harness.load("counted")) == 8
+
+
+def test_rows_are_there_once_after_a_kill_and_another_try(harness: Harness) -> None:
+    """At every step of two appends, a replacement by other columns, and a merge, or else a new target."""
+    ended, found = {}, {}
+
+    for number, point in enumerate(harness.crash_points):
+        added, swapped, last = (f"{name}_{number}" for name in ("added", "swapped", "last"))
+        harness.export(pd.DataFrame({"other": ["x"]}), swapped)
+        merge = {"if_exists": "fail"}
+        if "merge" not in harness.lacks:
+            harness.export(pd.DataFrame({"part": [9], "row": [0]}), last)
+            merge = {"if_exists": "merge", "keys": "row"}
+        exports = [
+            (harness.target(added), harness.append),
+            (harness.target(added), harness.append),
+            (harness.target(swapped), {"if_exists": "replace"}),
+            (harness.target(last), merge),
+        ]
+        name = harness.connector.__name__
+        for part in (0, 2, 3):
+            # Each dies in that export, or the first one after it that comes to the point.
+            ended[point, part] = attempt(harness.root, name, exports, point, part, run_id=f"run-{number}")
+        ended[point, "whole"] = attempt(harness.root, name, exports, "", 0, run_id=f"run-{number}")
+        found[point] = (
+            len(harness.load(added)),
+            harness.load(swapped)["part"].tolist(),
+            harness.load(last)["part"].tolist(),
+        )
+
+    assert found == dict.fromkeys(harness.crash_points, (6, [2] * 3, [3] * 3))
+    assert all(ended[point, "whole"] == 0 for point in harness.crash_points)
+    assert {point for (point, _), code in ended.items() if code == -signal.SIGKILL} == set(
+        harness.crash_points
+    )
+
+
+def test_every_crash_point_of_a_connector_is_visited() -> None:
+    visited = {point for kind in HARNESSES.values() for point in kind.crash_points}
+
+    assert visited == {point for point in CONNECTOR_POINTS if point.startswith("effect.")}
