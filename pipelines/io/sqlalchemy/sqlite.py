@@ -238,8 +238,19 @@ def _stored(name: str, column: pa.Array, kind: str | None, table: str) -> Sequen
     plain = values.plain(name, column)
     if kind in _PARSED and (pa.types.is_string(plain.type) or pa.types.is_large_string(plain.type)):
         plain = _parsed(name, plain, _PARSED[kind], table)
+    if kind == "timestamptz":
+        plain = _in_utc(plain)
     found: list[Any] = _storable(plain).to_pylist()
     return found
+
+
+def _in_utc(plain: pa.Array) -> pa.Array:
+    """Give moments without a zone, and dates, the zone that they have by agreement."""
+    if pa.types.is_date(plain.type):
+        plain = plain.cast(pa.timestamp("us"))
+    if pa.types.is_timestamp(plain.type) and plain.type.tz is None:
+        return plain.cast(pa.timestamp(plain.type.unit, "UTC"))
+    return plain
 
 
 def _parsed(name: str, texts: pa.Array, of: pa.DataType, table: str) -> pa.Array:

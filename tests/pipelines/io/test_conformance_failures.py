@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from datetime import date
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from pipelines.crash import CONNECTOR_POINTS
-from pipelines.io.errors import ConnectorError, ExportRefused
+from pipelines.io.errors import ConnectorError
 from tests.pipelines.io.exporting_child import attempt
 from tests.pipelines.io.harnesses import HARNESSES, Harness
 from tests.pipelines.io.projects import running_block
@@ -59,32 +57,6 @@ def test_a_replacement_by_other_columns_that_breaks_leaves_the_old_table(harness
         harness.export(_breaking())
 
     assert harness.rows() == [{"other": 1}]
-
-
-@pytest.mark.parametrize(
-    "values",
-    [[1.5, 2.0], ["x", "2"], [True, False], [date(2024, 1, 1)] * 2],
-    ids=["halves", "texts", "booleans", "dates"],
-)
-def test_values_of_another_type_are_not_appended_to_whole_numbers(
-    harness: Harness, values: list[object]
-) -> None:
-    harness.export(pd.DataFrame({"a": [1, 2]}), "typed", **harness.append)
-
-    with pytest.raises(ExportRefused, match=r"\ba\b"):
-        harness.export(pd.DataFrame({"a": values}), "typed", **harness.append)
-
-    assert sorted(harness.load("typed")["a"]) == [1, 2]
-
-
-def test_whole_numbers_and_floats_join_each_other_in_the_type_that_is_there(harness: Harness) -> None:
-    harness.export(pd.DataFrame({"whole": [1], "real": [1.5]}), "joined", **harness.append)
-    harness.export(pd.DataFrame({"whole": [2.0, np.nan], "real": [2, 3]}), "joined", **harness.append)
-
-    loaded = harness.load("joined", frame="dict")
-    assert sorted(loaded["whole"], key=str) == [1, 2, None]
-    assert sorted(loaded["real"]) == [1.5, 2.0, 3.0]
-    assert all(isinstance(value, int | None) for value in loaded["whole"])
 
 
 @pytest.mark.parametrize("mode", MODES)
