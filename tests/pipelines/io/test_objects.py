@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from pipelines.io import S3, GoogleCloudStorage
 from pipelines.io.errors import AccessRefused, ConnectionFailed, ConnectorError, ExportRefused, UnreadableFile
+from pipelines.io.frames import FrameKind, give, to_arrow
 from pipelines.io.objects.gcs import GcsStore
 from pipelines.io.objects.manifest import Manifest
 from pipelines.io.objects.store import ObjectChanged, ObjectMissing, Stored
@@ -62,6 +63,21 @@ def test_each_format_and_compression_is_told_by_the_ending(
         assert lake.export(frame, bucket, f"deep/{name}") == 2
         assert lake.load(bucket, f"deep/{name}").to_dict("list") == {"n": [1, 2], "s": ["ü", "b"]}
         assert lake.stream(f"gs://{bucket}/deep/{name}").read_all().num_rows == 2
+
+
+@pytest.mark.parametrize("frame", ["pandas", "arrow", "polars", "list", "dict"])
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv.gz", "a.json", "a.jsonl.zst"])
+def test_each_format_takes_and_gives_each_kind_of_frame(
+    lake: GoogleCloudStorage, bucket: str, name: str, frame: FrameKind
+) -> None:
+    rows = give(pa.table({"n": [1, 2], "s": ["ü", "b"]}), frame)
+
+    with lake:
+        assert lake.export(rows, bucket, name) == 2
+        loaded = lake.load(bucket, name, frame=frame)
+
+    assert type(loaded) is type(rows)
+    assert to_arrow(loaded).to_pylist() == [{"n": 1, "s": "ü"}, {"n": 2, "s": "b"}]
 
 
 def test_what_is_not_there_is_named(lake: GoogleCloudStorage, bucket: str) -> None:
