@@ -81,22 +81,31 @@ def append_to_dataset(
     rows = rows_like(rows_of(data), stored_schema(folder), partition_cols, folder)
     with written_aside(folder, write.token) as aside:
         written = write_parts(rows, aside, partition_cols, f"part-{write.token}-{{i}}.parquet", options)
-        new = sorted(path.relative_to(aside) for path in aside.rglob("*") if path.is_file())
+        new = sorted(path.relative_to(aside) for path in aside.rglob("*.parquet") if path.is_file())
         write.crash("effect.before_commit")
-        _move(new, aside, folder, write)
+        _move([*new, Path(SCHEMA_FILE)], aside, folder, write)
         write.crash("effect.after_commit")
     _remove_stale(folder, write.token, set(new))
     return written
 
 
 def _move(names: Sequence[Path], aside: Path, folder: Path, write: Write) -> None:
-    for name in names:
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sync(aside / name)
-        (aside / name).replace(target)
-        sync(target.parent)
-        write.crash("effect.part")
+    """Put files in their places, or none of them when one cannot be put there."""
+    placed: list[Path] = []
+    try:
+        for name in names:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            sync(aside / name)
+            (aside / name).replace(target)
+            placed.append(target)
+            sync(target.parent)
+            write.crash("effect.part")
+    except BaseException:
+        for path in placed:
+            if path.name != SCHEMA_FILE:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def _remove_stale(folder: Path, token: str, new: set[Path]) -> None:
