@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pytest
 
 from pipelines.crash import CONNECTOR_POINTS
 from pipelines.io.errors import ConnectorError
+from pipelines.io.objects.connector import ObjectConnector
 from tests.pipelines.io.exporting_child import attempt
 from tests.pipelines.io.harnesses import HARNESSES, Harness
 from tests.pipelines.io.projects import running_block
@@ -116,6 +117,30 @@ def test_rows_are_there_once_after_a_kill_and_another_try(harness: Harness) -> N
     assert {point for (point, _), code in ended.items() if code == -signal.SIGKILL} == set(
         harness.crash_points
     )
+
+
+@pytest.mark.parametrize("harness", ["Files", "GoogleCloudStorage", "S3"], indirect=True)
+def test_a_dataset_shows_the_old_rows_or_the_new_ones_after_a_kill(harness: Harness) -> None:
+    options = {"partition_cols": ["part"]}
+    name, exports = harness.connector.__name__, [(harness.target("days"), options)]
+    old, new = [8, 9], [0, 0, 0]
+
+    for point in harness.crash_points:
+        harness.export(pd.DataFrame({"part": old, "row": [0, 0]}), "days", **options)
+
+        died = attempt(harness.root, name, exports, point, 0, run_id=point)
+        assert died == (0 if (name, point) == ("Files", "effect.part") else -signal.SIGKILL)
+        assert sorted(harness.load("days")["part"]) == (
+            new if point == "effect.after_commit" or died == 0 else old
+        )
+
+        assert attempt(harness.root, name, exports, "", 0, run_id=point) == 0
+        assert sorted(harness.load("days")["part"]) == new
+
+    if name != "Files":
+        made = cast(ObjectConnector, harness.made())
+        (bucket, key) = harness.target("days")
+        assert len(made.list(bucket, f"{key}/")) == 2  # the list of parts, and one part
 
 
 def test_every_crash_point_of_a_connector_is_visited() -> None:

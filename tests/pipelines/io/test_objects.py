@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from pipelines.io.objects.store import ObjectChanged, ObjectMissing, Stored
 from tests.parts.gcs import GcsEmulator
 from tests.parts.google_tokens import key_of
 from tests.parts.s3 import S3Emulator
-from tests.pipelines.io.exporting_child import attempt
 from tests.pipelines.io.projects import running_block, write_profiles
 
 ROWS = pd.DataFrame({"a": [1, 2, 3], "day": [date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 1)]})
@@ -146,25 +144,6 @@ def test_who_reads_a_dataset_sees_only_parts_of_finished_writes() -> None:
     assert not takes("old-0.parquet")
     assert takes("old-0.parquet", "8")
     assert not takes("_common_metadata")
-
-
-def test_a_killed_replacement_is_finished_by_the_next_try(
-    lake: GoogleCloudStorage, bucket: str, tmp_path: Path
-) -> None:
-    options = {"partition_cols": ["part"]}
-    exports = [((bucket, "ds"), options)]
-    with lake:
-        for point in ("effect.part", "effect.before_commit", "effect.after_commit"):
-            lake.export(pd.DataFrame({"part": [8, 9], "row": [0, 0]}), bucket, "ds", **options)
-            run = {"run_id": point}
-            died = attempt(tmp_path, "GoogleCloudStorage", exports, point, 0, **run)
-            seen = sorted(lake.load(bucket, "ds")["part"])
-            ended = attempt(tmp_path, "GoogleCloudStorage", exports, "", 0, **run)
-
-            assert (died, ended) == (-signal.SIGKILL, 0)
-            assert seen == ([0, 0, 0] if point == "effect.after_commit" else [8, 9])
-            assert sorted(lake.load(bucket, "ds")["part"]) == [0, 0, 0]
-            assert len(lake.list(bucket, "ds/")) == 2
 
 
 def test_a_change_by_somebody_else_is_not_overwritten(
