@@ -146,6 +146,35 @@ def test_who_reads_a_dataset_sees_only_parts_of_finished_writes() -> None:
     assert not takes("_common_metadata")
 
 
+@pytest.mark.parametrize(("values", "mixes"), [([7], True), (["x"], False)], ids=["same", "other"])
+def test_two_first_appends_at_once_join_only_if_their_types_do(
+    lake: GoogleCloudStorage,
+    gcs: GcsEmulator,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    values: list[object],
+    mixes: bool,
+) -> None:
+    put, quicker = GcsStore.put, [_made(tmp_path, GOOGLE_STORAGE_ENDPOINT=gcs.endpoint)]
+    append = {"partition_cols": [], "if_exists": "append"}
+
+    def put_second(self: GcsStore, *place: Any, **given: Any) -> None:
+        if str(place[1]).endswith("_common_metadata") and quicker:
+            quicker.pop().export(pd.DataFrame({"a": [1]}), bucket, "ds", **append)
+        put(self, *place, **given)
+
+    monkeypatch.setattr(GcsStore, "put", put_second)
+    frame = pd.DataFrame({"a": values})
+    if mixes:
+        lake.export(frame, bucket, "ds", **append)
+    else:
+        with pytest.raises(ObjectChanged, match="was changed by somebody else"):
+            lake.export(frame, bucket, "ds", **append)
+
+    assert sorted(lake.load(bucket, "ds")["a"]) == ([1, 7] if mixes else [1])
+
+
 def test_a_change_by_somebody_else_is_not_overwritten(
     lake: GoogleCloudStorage, gcs: GcsEmulator, bucket: str, tmp_path: Path
 ) -> None:
