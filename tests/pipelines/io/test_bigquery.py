@@ -15,6 +15,7 @@ from google.cloud import bigquery
 
 from pipelines.io import BigQuery
 from pipelines.io.bigquery import writing
+from pipelines.io.config import ProfileError
 from pipelines.io.errors import ExportRefused, QueryFailed
 from tests.parts.bigquery import BigQueryEmulator
 from tests.pipelines.io.projects import running_block, write_profiles
@@ -98,6 +99,17 @@ def test_a_merge_is_one_statement_by_keys_and_leaves_nothing_aside(
     assert (merge.statement_type, load.job_type) == ("MERGE", "load")
     assert sorted(connector.load("SELECT n FROM t")["n"]) == [1, 9]
     assert [table.table_id for table in client.list_tables(dataset)] == ["t"]
+
+
+def test_the_project_is_that_of_the_key_where_the_profile_names_none(
+    bigquery: BigQueryEmulator, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+    key = {"GOOGLE_SERVICE_ACC_KEY": {"project_id": bigquery.project}}
+
+    assert made(bigquery, tmp_path, GOOGLE_PROJECT_ID="", **key).export(ROWS, f"{dataset}.t") == 2
+    with pytest.raises(ProfileError, match="'default' names no project for BigQuery; add GOOGLE_PROJECT_ID"):
+        made(bigquery, tmp_path, GOOGLE_PROJECT_ID="").load("SELECT 1")
 
 
 def test_a_dataset_is_made_where_the_profile_says(
