@@ -135,8 +135,9 @@ def calls(bench: Bench, block: Block, source: str, *above: Block) -> list[list[s
     """Return how dbt would be called for a block."""
     spec = bench.spec(*((one, "") for one in above), (block, source))
     profiles = Profiles(bench.root, environ=bench.environ, secrets=Secrets(None, {}))
-    runner = BlockRunner(spec, profiles, bench.crash)
-    return list(DbtSettings.of(runner._context(Node(block, State.READY, 1))).calls(bench.root / "made"))
+    runner = BlockRunner(spec, profiles, bench.checkpoints, bench.crash)
+    context = runner._context(Node(block, State.READY, 1), block)
+    return list(DbtSettings.of(context).calls(bench.root / "made"))
 
 
 def test_what_is_wrong_is_said_in_one_line(bench: Bench) -> None:
