@@ -109,7 +109,7 @@ def test_sqlite_has_no_schemas(tmp_path: Path) -> None:
     [
         ("no address: s3cret-word", ProfileError, "SQLALCHEMY_URL is no address that SQLAlchemy reads"),
         ("nosuch://me:s3cret-word@h/d", ConnectorError, "no dialect for 'nosuch'"),
-        ("oracle+oracledb://me:s3cret-word@h/d", ConnectorError, "needs its driver, which is not installed"),
+        ("oracle+oracledb://me:s3cret-word@h/d", ConnectorError, "needs oracledb, which is not installed"),
     ],
 )
 def test_an_address_that_will_not_do_is_explained_without_it(
