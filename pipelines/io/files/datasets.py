@@ -16,7 +16,7 @@ from pipelines.io.columns import arrow_kind, example_of, fits, whole_numbers
 from pipelines.io.effects import Write
 from pipelines.io.errors import ExportRefused
 from pipelines.io.files.appearing import mark, put_folder, sync, written_aside
-from pipelines.io.files.batches import chunks
+from pipelines.io.files.batches import chunks, scanning
 from pipelines.io.files.formats import as_table, table_to_frame
 from pipelines.io.frames import FrameKind, give, is_streamed, to_reader
 
@@ -242,7 +242,7 @@ def _partitioning(schema: pa.Schema, partition_cols: Sequence[str]) -> ds.Partit
 
 def read_dataset(folder: Path, options: Mapping[str, Any], frame: FrameKind = "pandas") -> Any:
     """Return the rows of all files, with the partitions as columns of the type they had."""
-    table = dataset_of(folder).to_table(**options)
+    table = dataset_of(folder).to_table(**scanning(options))
     return table_to_frame(table) if frame == "pandas" else give(table, frame)
 
 

@@ -13,9 +13,11 @@ import pyarrow as pa
 
 from pipelines.io.base import Connector, IfExists, Policy
 from pipelines.io.errors import ConnectorError, ExportRefused
+from pipelines.io.files.batches import stream_dataset
+from pipelines.io.files.datasets import dataset_of
 from pipelines.io.objects.datasets import Dataset
 from pipelines.io.objects.lasting import LastingFolder, lasting
-from pipelines.io.objects.local import load_dataset, load_file, readable, stream_dataset, stream_file
+from pipelines.io.objects.local import load_dataset, load_file, readable, stream_file
 from pipelines.io.objects.single import export_object
 from pipelines.io.objects.store import ObjectMissing, Store
 from pipelines.io.objects.write import ObjectWrite
@@ -68,7 +70,7 @@ class ObjectConnector(Connector):
         path, address = self._fetched(bucket_name, object_key, folder.path)
         with readable(address):
             if path.is_dir():
-                return lasting(stream_dataset(path, options), folder, address)
+                return lasting(stream_dataset(dataset_of(path), options), folder, address)
             return lasting(stream_file(path, format, options), folder, address)
 
     def export(

@@ -113,6 +113,8 @@ def test_a_dataset_keeps_dates_and_loses_old_partitions(lake: GoogleCloudStorage
         ]
         streamed = lake.stream(bucket, "ds").read_all()
         assert streamed.schema.field("day").type == pa.date32()
+        some = lake.stream(bucket, "ds", columns=["a"], filters=[("a", ">", 2)])
+        assert some.read_all().to_pydict() == {"a": []}
 
 
 def test_parts_of_other_programs_are_read_until_they_are_replaced(
