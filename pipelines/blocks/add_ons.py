@@ -10,7 +10,6 @@ from pipelines.blocks.python import loaded
 from pipelines.context import BlockContext
 from pipelines.errors import BlockCodeError
 
-STATUSES = ("success", "failure", "cancelled")
 _OLDER_NAMES = {"on_success": "success", "on_failure": "failure"}
 
 

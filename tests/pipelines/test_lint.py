@@ -43,6 +43,17 @@ def test_decorator_is_found_in_every_spelling(decorator: str) -> None:
     assert lint(f"@{decorator}\ndef load(): pass\n") == []
 
 
+def test_callbacks_of_the_older_kind_are_callbacks() -> None:
+    assert lint("@on_success\ndef f(**kwargs): pass\n", kind=BlockType.CALLBACK) == []
+
+
+def test_a_callback_for_an_end_that_does_not_exist_is_told_of() -> None:
+    [problem] = lint("@callback('sucess', 'failure')\ndef f(**kwargs): pass\n", kind=BlockType.CALLBACK)
+
+    assert (problem.line, problem.severity) == (1, Severity.WARNING)
+    assert "no block ends as 'sucess'" in problem.message
+
+
 def test_a_very_long_expression_is_no_trouble() -> None:
     total = " + ".join(["1"] * 800)
 
