@@ -145,25 +145,41 @@ def called_per_batch(
     dropped.
     """
     batches = _batches(context, inputs[0], form, where)
-    results = _results(function, batches, inputs[1:], keywords)
+    results = _results(context, function, batches, inputs[1:], keywords, where)
     context.effects.in_batches = True
     first = next(results, None)
-    if first is None:
-        return iter(()) if context.block.type is BlockType.TRANSFORMER else None
-    return chain([first], results)
+    if first is not None:
+        return chain([first], results)
+    if context.block.type is not BlockType.TRANSFORMER:
+        return None
+    context.logger.warning(
+        "%s: the function returned nothing for every batch, so block %r has no rows; is a `return` missing?",
+        where,
+        context.block.name,
+    )
+    return iter(())
 
 
 def _results(
-    function: Callable[..., Any], batches: Iterator[Any], others: Sequence[Any], keywords: Mapping[str, Any]
+    context: BlockContext,
+    function: Callable[..., Any],
+    batches: Iterator[Any],
+    others: Sequence[Any],
+    keywords: Mapping[str, Any],
+    where: str,
 ) -> Iterator[Any]:
     for number, batch in enumerate(batches, 1):
         given = {**keywords, "batch_number": number} if "batch_number" in keywords else keywords
         result = function(batch, *own_copies(others), **given)
         del batch
-        if isinstance(result, Iterator):
-            yield from result
-        elif result is not None:
-            yield result
+        for item in result if isinstance(result, Iterator) else (result,):
+            if item is not None and not (_is_row_or_frame(item) or isinstance(item, Stream)):
+                raise BlockCodeError(
+                    f"{where}: block {context.block.name!r} is called for each batch, and returned a "
+                    f"{type(item).__name__} for batch {number}; return a frame, or nothing to drop the batch"
+                )
+            if item is not None:
+                yield item
 
 
 def _batches(context: BlockContext, data: Any, form: FrameKind, where: str) -> Iterator[Any]:

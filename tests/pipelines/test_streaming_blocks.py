@@ -222,6 +222,22 @@ def test_where_nothing_can_be_streamed_it_is_told(bench: Bench, source: str, sai
     assert said in error_of(bench, "f")
 
 
+def test_what_is_no_frame_for_a_batch_is_told_with_the_batch(bench: Bench) -> None:
+    source = "@transformer(stream=True)\ndef f(df, batch_number):\n    return df if batch_number < 2 else 5\n"
+    bench.run(python("load", BIG), python("f", source, "load"))
+
+    assert "block 'f' is called for each batch, and returned a int for batch 2" in error_of(bench, "f")
+
+
+def test_a_missing_return_does_not_lose_all_rows_in_silence(bench: Bench) -> None:
+    bench.run(
+        python("load", BIG), python("f", "@transformer(stream=True)\ndef f(df):\n    df['new'] = 1\n", "load")
+    )
+
+    assert bench.listener.report("f").rows == 0
+    assert "is a `return` missing?" in bench.listener.text_of("f")
+
+
 PER_BATCH = """
 from pathlib import Path
 from pipelines.io import DuckDB
