@@ -274,10 +274,17 @@ def adopt(controller: Node, children: list[Node]) -> None:
             continue
         for place, source in enumerate(child.upstream):
             source.consumers.append(child)
-            if source.outputs is not None and place not in child.given:
-                source.holders.add(child.name)
+            if place not in child.given:
+                _hold_for(child, source)
     for upstream in controller.upstream:
         upstream.release([controller])
+
+
+def _hold_for(child: Node, source: Node) -> None:
+    """Keep what a source has in memory until the child has read it; of a controller, what its children have."""
+    for giver in source.children if source.children is not None else (source,):
+        if giver.outputs is not None:
+            giver.holders.add(child.name)
 
 
 def conclusion(controller: Node, now: datetime) -> BlockReport:

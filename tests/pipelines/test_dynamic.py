@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from pipelines.model import RetryPolicy
+from pipelines.run import BlockReport
 from tests.pipelines.running import Bench, Listener, python
 
 ITEMS = """
@@ -379,6 +381,31 @@ def test_a_failed_child_of_before_stays_failed_and_others_go_on(bench: Bench) ->
     assert result.state == "failed"
     assert sorted(started(bench)) == ["then:0", "then:2"]
     assert "two is wrong" in (bench.listener.report("c").error or "")
+
+
+def test_children_read_a_whole_list_that_is_not_stored_yet(bench: Bench) -> None:
+    """What children returned stays in memory until all children that want it have read it."""
+    not_committed: list[Future[None]] = []
+
+    def commit(report: BlockReport, future: Future[None]) -> None:
+        if report.block.startswith("c:"):
+            not_committed.append(future)
+            return
+        future.set_result(None)
+        if report.block == "end":
+            for earlier in not_committed:
+                earlier.set_result(None)
+
+    bench.listener.commit = commit
+
+    result = bench.run(
+        python("d", PLAIN_ITEMS, **DYNAMIC),
+        python("c", PASS_ON, "d", **REDUCE),
+        python("end", PASS_ON, "c", "d"),
+    )
+
+    assert result.state == "succeeded", result.error
+    assert bench.outputs("end:2") == ({"got": [[{"got": [1]}, {"got": [2]}, {"got": [3]}], 3]},)
 
 
 def test_exporters_as_children_wait_until_the_items_are_finished(bench: Bench) -> None:
