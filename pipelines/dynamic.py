@@ -281,7 +281,7 @@ def adopt(controller: Node, children: list[Node]) -> None:
 
 
 def _hold_for(child: Node, source: Node) -> None:
-    """Keep what a source has in memory until the child has read it; of a controller, what its children have."""
+    """Keep in memory what the child will read of a source; of a controller, of all of its children."""
     for giver in source.children if source.children is not None else (source,):
         if giver.outputs is not None:
             giver.holders.add(child.name)
