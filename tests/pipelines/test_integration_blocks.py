@@ -180,6 +180,7 @@ def test_source_may_be_made_by_python(bench: Bench) -> None:
         ("source: {type: sql_database, profile: shop, tables: [gone]}\ndestination: {dataset: x}", "gone"),
         ("source: {type: rest_api, client: {base_url: '{{ nowhere }}'}}", "'nowhere' is not known here"),
         ("source: {type: sql_database, profile: shop, tabels: [a]}", "tabels"),
+        ("source: {type: filesystem, path: gone}", "there is no folder 'gone' in the project"),
         ("source: [", "data_integrations/orders.yaml:"),
         ("incremental: {}\nsource: {type: rest_api}", "must name its `cursor`"),
     ],
