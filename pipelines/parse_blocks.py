@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from pipelines.model import ADD_ONS, TRIGGER_RULES, Block, BlockType, RetryPolicy
 from pipelines.parse_checks import read_checks
-from pipelines.parse_dynamic import check_repetition
+from pipelines.parse_dynamic import WITHOUT_OUTPUT, check_repetition, warn_of_idle_keys
 from pipelines.parse_fields import Section, closest, listed, words
 from pipelines.parse_products import check_product_block
 from pipelines.parse_sql import check_sql_configuration
@@ -96,7 +96,9 @@ def read_blocks(pipeline: Section, sources: Sources, retry: RetryPolicy) -> tupl
     }
     lines = {name: item.section.line() for name, item in runnable.items()}
     order = _in_order(upstream, lines, pipeline)
-    return tuple(blocks[name] for name in order if name in blocks)
+    found = tuple(blocks[name] for name in order if name in blocks)
+    warn_of_idle_keys(found, pipeline.findings)
+    return found
 
 
 def read_add_ons(
@@ -175,6 +177,8 @@ def _block(
     checkpoint = section.boolean("checkpoint", default=True)
     checks = read_checks(section)
     block_type = _type(section, item.type)
+    if checks and block_type in WITHOUT_OUTPUT:
+        section.error("checks", f"a {block_type} returns no table to check; take its `checks` away")
     if block_type is None or not _can_run(section, block_type, item.language):
         return None
     if block_type is BlockType.GLOBAL_DATA_PRODUCT:
@@ -252,7 +256,7 @@ def _can_run(section: Section, type: BlockType, language: str) -> bool:
         )
     elif language == "sql" and type is not BlockType.DBT:
         check_sql_configuration(section)
-    check_repetition(section)
+    check_repetition(section, type)
     executor = section.get("executor_type")
     if executor not in (None, "local_python", "local_python_force"):
         section.warning(
