@@ -107,7 +107,7 @@ class Attempts:
         for conditional in self._conditionals.get(node.declared, ()):
             try:
                 name = self._blocks.objection(node, conditional, inputs)
-            except Exception as error:
+            except BaseException as error:  # sys.exit() as well
                 log.message("error", user_traceback(error, self._root))
                 text = describe(error, self._root)
                 return f"conditional '{conditional.name}' failed, which counts as false: {text}"
@@ -158,8 +158,9 @@ class Attempts:
         for callback in self._callbacks.get(node.declared, ()):
             try:
                 self._blocks.call_back(node, callback, ending)
-            except Exception as error:
-                log.message("error", f"callback '{callback.name}': {user_traceback(error, self._root)}")
+            except BaseException as error:  # sys.exit() as well
+                told = user_traceback(error, self._root)
+                log.message("error", f"callback '{callback.name}' ({callback.path}): {told}")
 
     def _ended(self, report: BlockReport, state: State, **more: Any) -> BlockReport:
         return dataclasses.replace(report, state=state, finished_at=self._clock(), **more)

@@ -70,7 +70,7 @@ def _formatted(error: BaseException, root: Path) -> str:
 def _is_ours(error: BaseException, root: Path) -> bool:
     """Tell whether our own code has raised the error, and not the block; also where it came by a future."""
     frames = traceback.extract_tb(error.__traceback__)
-    return isinstance(error, MillraceError) and bool(frames) and not _is_users(frames[-1].filename, root)
+    return isinstance(error, MillraceError) and not (frames and _is_users(frames[-1].filename, root))
 
 
 def _message(error: BaseException) -> str:

@@ -100,6 +100,32 @@ def test_a_condition_that_fails_counts_as_false_and_says_so(bench: Bench) -> Non
     assert "KeyError: 'gone'" in bench.listener.text_of("a")
 
 
+NO_ANSWERS = {
+    "a generator": "@{kind}\ndef f():\n    yield False\n",
+    "a coroutine": "@{kind}\nasync def f():\n    return False\n",
+    "a DataFrame": "import pandas as pd\n@{kind}\ndef f():\n    return pd.DataFrame({{'a': [1, 2]}})\n",
+}
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("answer", NO_ANSWERS)
+def test_what_is_no_answer_lets_nothing_pass(bench: Bench, answer: str) -> None:
+    bench.execute(
+        with_add_ons(
+            bench,
+            python("a", LOAD),
+            condition(NO_ANSWERS[answer].format(kind="condition"), "a"),
+            python("s", NO_ANSWERS[answer].format(kind="sensor")),
+        )
+    )
+
+    said = f"f() returned {answer}, which says neither yes nor no; return True or False"
+    skipped, failed = bench.listener.report("a"), bench.listener.report("s")
+    assert (skipped.state, failed.state) == ("skipped", "failed")
+    assert f"conditionals/beside.py: {said}" in (skipped.reason or "")
+    assert failed.error == f"sensors/s.py: {said}"
+
+
 def test_a_condition_of_children_is_asked_for_each_of_them(bench: Bench) -> None:
     items = "@data_loader\ndef f():\n    return [[1, 2, 3]]\n"
     odd = "@condition\ndef odd(item):\n    return item % 2\n"
@@ -174,13 +200,15 @@ def test_a_failure_callback_waits_until_no_try_is_left(bench: Bench) -> None:
     assert bench.listener.text_of("bad").count("badly") == 1
 
 
-def test_what_goes_wrong_in_a_callback_is_logged_and_fails_nothing(bench: Bench) -> None:
-    source = "@callback('success')\ndef f(value):\n    raise RuntimeError('deaf')\n"
+@pytest.mark.parametrize("fault", ["RuntimeError('deaf')", "SystemExit(3)"])
+def test_what_goes_wrong_in_a_callback_is_logged_and_fails_nothing(bench: Bench, fault: str) -> None:
+    source = f"@callback\ndef f(value):\n    print('heard')\n    raise {fault}\n"
 
     result = bench.execute(with_add_ons(bench, python("a", LOAD), callback(source, "a")))
 
     assert result.state == "succeeded"
-    assert "RuntimeError: deaf" in bench.listener.text_of("a")
+    assert f"raise {fault}" in bench.listener.text_of("a")
+    assert bench.listener.text_of("a").count("heard") == 1
 
 
 def test_callbacks_of_the_older_kind(bench: Bench) -> None:
