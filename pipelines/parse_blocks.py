@@ -283,9 +283,12 @@ def _code_path(
         if sources.exists(path):
             return path
     wanted = candidates[-1] if candidates else ""
+    replicated = item.section.text("replicated_block")
+    has_none = f"its code is missing, and its `replicated_block` '{replicated}' has none"
     item.section.findings.error(
         item.section.line(),
-        f"{item.section.what}: its code is missing; write it to {wanted}, or remove the block",
+        f"{item.section.what}: {has_none if replicated else 'its code is missing'}; "
+        f"write it to {wanted}, or remove the block",
     )
     return None
 
@@ -296,11 +299,7 @@ def _candidates(
     """Yield where the code may be, the strongest wish first and the default place last."""
     source = configuration.get("file_source")
     given = (source.get("path") if isinstance(source, Mapping) else None, configuration.get("file_path"))
-    replicated = item.section.text("replicated_block")
-    if replicated:
-        original = siblings.get(replicated)
-        kind, language = (original.type, original.language) if original else (item.type, item.language)
-        yield _default_path(replicated, kind, language)
+    yield from _replicated_paths(item, siblings)
     for path in given:
         if isinstance(path, str) and path:
             yield from _places(path, item.section)
@@ -309,6 +308,17 @@ def _candidates(
     if item.type == BlockType.DBT:
         yield f"dbt/{PurePosixPath(_default_path(item.name, item.type, item.language)).relative_to('dbts')}"
     yield _default_path(item.name, item.type, item.language)
+
+
+def _replicated_paths(item: _Declared, siblings: Mapping[str, _Declared]) -> Iterator[str]:
+    """Yield where the code of the block lies that this one is a replica of, or a replica of a replica."""
+    seen: set[str] = set()
+    replica: _Declared | None = item
+    while replica and (name := replica.section.text("replicated_block")) and name not in seen:
+        seen.add(name)
+        original = siblings.get(name)
+        yield _default_path(name, (original or item).type, (original or item).language)
+        replica = original
 
 
 def _default_path(name: str, kind: str, language: str) -> str:
