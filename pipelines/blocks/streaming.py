@@ -183,19 +183,22 @@ def _results(
 
 
 def _batches(context: BlockContext, data: Any, form: FrameKind, where: str) -> Iterator[Any]:
-    """Yield the batches of an input: those of a stream, or a frame cut into pieces.
+    """Yield the batches of an input: those of a stream, or a frame cut into pieces; of a list, of each in it.
 
     They are the same at each attempt, so that what was written of them is not written again.
     """
-    if not isinstance(data, Stream) and not _is_frame(data):
+    is_list = isinstance(data, list) and bool(data) and not _is_frame(data)  # such as children return
+    parts = data if is_list else [data]
+    wrong = [type(part).__name__ for part in parts if not (isinstance(part, Stream) or _is_frame(part))]
+    if wrong:
+        what = f"list with a {wrong[0]} in it" if is_list else wrong[0]
         raise BlockCodeError(
             f"{where}: stream=True needs frames, but the first upstream block, {context.upstream[0]!r}, "
-            f"returned a {type(data).__name__}"
+            f"returned a {what}"
         )
     if form == "pandas":
-        return _pandas_batches(data)
-    tables = _tables(data)
-    return (give(table, form) for table in tables)
+        return chain.from_iterable(map(_pandas_batches, parts))
+    return (give(table, form) for part in parts for table in _tables(part))
 
 
 def _pandas_batches(data: Any) -> Iterator[pd.DataFrame]:

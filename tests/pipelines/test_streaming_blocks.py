@@ -213,13 +213,36 @@ def test_a_stream_without_rows_calls_the_function_once_so_that_columns_are_known
         ),
         ("@transformer(stream='spark')\ndef f(a):\n    return a\n", "stream='spark' is not known"),
         ("@transformer(stream=True)\ndef f(a):\n    return a\n", "block, 'one', returned a int"),
+        ("@custom(stream=True)\ndef f(a):\n    return a\n", "returned a list with a NoneType in it"),
     ],
 )
 def test_where_nothing_can_be_streamed_it_is_told(bench: Bench, source: str, said: str) -> None:
-    upstream = [] if "data_loader" in source else ["one"]
-    bench.run(python("one", "@data_loader\ndef one():\n    return 1\n"), python("f", source, *upstream))
+    upstream = [] if "data_loader" in source else ["two" if "custom" in source else "one"]
+    bench.run(
+        python("one", "@data_loader\ndef one():\n    return 1\n"),
+        python("two", "@data_loader\ndef two():\n    return None, 2\n"),
+        python("f", source, *upstream),
+    )
 
     assert said in error_of(bench, "f")
+
+
+def test_what_children_gave_is_read_batch_by_batch(bench: Bench) -> None:
+    items = "@data_loader\ndef f():\n    return [[1, 2]]\n"
+    frames = (
+        "import pandas as pd\n@transformer\ndef f(item):\n"
+        "    for row in range(2):\n        yield pd.DataFrame({'item': [item], 'row': [row]})\n"
+    )
+    take = "@custom(stream=True)\ndef f(df):\n    print(df['item'].tolist())\n    return df\n"
+
+    bench.run(
+        python("d", items, configuration={"dynamic": True}),
+        python("c", frames, "d", configuration={"reduce_output": True}),
+        python("end", take, "c"),
+    )
+
+    assert bench.listener.text_of("end") == "[1, 1]\n[2, 2]"
+    assert bench.listener.report("end").rows == 4
 
 
 def test_what_is_no_frame_for_a_batch_is_told_with_the_batch(bench: Bench) -> None:
