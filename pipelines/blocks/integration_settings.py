@@ -107,11 +107,14 @@ def _kind(context: BlockContext, destination: Mapping[str, Any], profile: str) -
     if kind is None:
         settings = context.profiles.profile(profile)
         found = {of for key, of in _DESTINATION_OF_KEY.items() if settings.get(key) is not None}
-        kind = found.pop() if len(found) == 1 else None
+        if len(found) == 1:
+            return found.pop()
+        told = f"profile {profile!r} has the settings of {listed(found) or 'none'}, and no `type` is given"
+    else:
+        told = f"the `type` is {kind!r}"
     if kind not in DESTINATIONS:
         raise BlockCodeError(
-            f"{context.block.path}: the `type` of `destination` is {kind!r}, and profile {profile!r} tells "
-            f"none; it may be one of {listed(DESTINATIONS)}"
+            f"{context.block.path}: `destination`: {told}; name one by `type`: {listed(DESTINATIONS)}"
         )
     return str(kind)
 

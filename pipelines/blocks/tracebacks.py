@@ -30,6 +30,11 @@ def describe(error: BaseException, root: Path) -> str:
     return _kept(f"{where}: {message}" if where else message)
 
 
+def is_of_project(error: BaseException, root: Path) -> bool:
+    """Say whether the error came through code of the project."""
+    return _place(error, root) is not None
+
+
 def _kept(text: str) -> str:
     """Return what a database takes of a message, whatever a block has put into it."""
     more = len(text) - MAX_ERROR_CHARACTERS
