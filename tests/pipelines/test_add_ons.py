@@ -265,6 +265,43 @@ def test_a_sensor_is_parked_until_it_sees(bench: Bench) -> None:
     assert bench.listener.report("s").attempt == 1
 
 
+def test_a_sensor_keeps_an_input_that_is_not_stored_for_its_next_look(bench: Bench) -> None:
+    looks = """
+from pathlib import Path
+
+@sensor
+def f(value, *, repo_path):
+    assert value == 5
+    seen = Path(repo_path, "seen")
+    there = seen.exists()
+    seen.touch()
+    return there
+"""
+    # While this one runs the walk goes on, and looks again with what it has in memory.
+    waits = """
+import time
+from pathlib import Path
+
+@data_loader
+def f(*, repo_path):
+    deadline = time.monotonic() + 10
+    while not Path(repo_path, "over").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+"""
+    over = (
+        "from pathlib import Path\n@custom\ndef f(*seen, repo_path):\n    Path(repo_path, 'over').touch()\n"
+    )
+
+    result = bench.run(
+        python("volatile", LOAD, checkpoint=False),
+        python("waits", waits),
+        python("s", looks, "volatile", configuration={"poll_interval": 0.01}),
+        python("over", over, "s"),
+    )
+
+    assert result.state == "succeeded", result.error
+
+
 def test_a_sensor_has_a_timeout_over_all_of_its_looks(bench: Bench) -> None:
     never = SEE.format(path=str(bench.root / "never"))
     sensor = python("s", never, timeout_seconds=100, configuration={"poll_interval": 60})
