@@ -13,6 +13,7 @@ from pipelines.mage.imports import NO_SPARK, missing_names, uses_of_spark
 from pipelines.mage.sources import is_of_mage
 from pipelines.model import CALLBACK_ENDS, Block
 from pipelines.parse_fields import Findings
+from pipelines.parse_integration import check_integration
 from pipelines.templating import TemplateError, check_sql
 
 # Mage's way to pick a part of an upstream output: a lambda, which is no Jinja.
@@ -24,9 +25,11 @@ def lint_block(block: Block, text: str, findings: Findings) -> None:
     """Report what is wrong with the code of `block` to `findings`, which are those of its file."""
     if "\x00" in text:
         findings.error(1, f"block '{block.name}': the file holds the character NUL; it is not a text")
+    elif block.kind == "data_integration" and block.language == "yaml":
+        check_integration(block.name, text, findings)
     elif block.kind == "sql":
         _lint_sql(block, text, findings)
-    elif block.kind == "python":
+    elif block.kind in ("python", "data_integration"):
         _lint_python(block, text, findings)
 
 
