@@ -85,6 +85,15 @@ class Attempts:
             node.name, State.FAILED, node.attempt, node.first_started_at, now, error=node.error
         )
 
+    def failed_to_expand(self, node: Node, error: BaseException) -> BlockReport:
+        """End a block whose children cannot be found; its callbacks hear of it, as they would of theirs."""
+        now = self._clock()
+        with self._logs.of_block(node.name, node.attempt) as log:
+            log.message("error", user_traceback(error, self._root))
+            self._call_back(node, BlockEnding("failure", error=error), log)
+        report = BlockReport(node.name, State.FAILED, node.attempt, now, now)
+        return self._ended(report, State.FAILED, error=describe(error, self._root))
+
     def _tried(
         self, node: Node, report: BlockReport, inputs: list[Any], seen: list[Any], log: BlockLog
     ) -> tuple[BlockReport, Outputs | None]:

@@ -18,7 +18,6 @@ from pipelines.attempts import Attempts
 from pipelines.blocklogs import DEFAULT_CAPS, LogCaps, RunLogs
 from pipelines.blockruns import BlockRunner
 from pipelines.blocks.chained_assignment import refused_chained_assignment
-from pipelines.blocks.tracebacks import describe
 from pipelines.checkpoints import Checkpoints
 from pipelines.crash import CrashPoints
 from pipelines.dynamic import adopt, conclusion, make_children, members
@@ -253,10 +252,8 @@ class _Walk:
             )
             children = make_children(controller, found, self._spec.progress, self._checkpoints)
         except Exception as error:  # a run that would meet it at every claim would never end
-            text = describe(error, self._spec.root)
             self._listener.block_expanded(controller.name, controller.attempt, now, [])
-            self._listener.log(controller.name, controller.attempt, "error", text, now)
-            report = BlockReport(controller.name, State.FAILED, controller.attempt, now, now, error=text)
+            report = self._attempts.failed_to_expand(controller, error)
             self._settle(controller, report, None)
             return
         named = [(child.name, number) for number, child in enumerate(children)]

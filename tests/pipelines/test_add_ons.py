@@ -200,6 +200,24 @@ def test_a_failure_callback_waits_until_no_try_is_left(bench: Bench) -> None:
     assert bench.listener.text_of("bad").count("badly") == 1
 
 
+def test_callbacks_hear_of_a_block_that_may_not_have_its_children(bench: Bench) -> None:
+    items = "@data_loader\ndef f():\n    return [[1, 2, 3]]\n"
+    told = (
+        "@callback('failure')\ndef f(**kwargs):\n    print(kwargs['parent_block_uuid'], kwargs['__error'])\n"
+    )
+    spec = with_add_ons(
+        bench,
+        python("d", items, configuration={"dynamic": True}),
+        python("c", NEXT, "d"),
+        callback(told, "c"),
+    )
+
+    result = bench.execute(replace(spec, pipeline=replace(spec.pipeline, child_limit=2)))
+
+    assert "'c' would have 3 children" in (result.error or "")
+    assert "c block 'c' would have 3 children" in bench.listener.text_of("c")
+
+
 @pytest.mark.parametrize("fault", ["RuntimeError('deaf')", "SystemExit(3)"])
 def test_what_goes_wrong_in_a_callback_is_logged_and_fails_nothing(bench: Bench, fault: str) -> None:
     source = f"@callback\ndef f(value):\n    print('heard')\n    raise {fault}\n"
