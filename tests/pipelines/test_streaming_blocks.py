@@ -308,6 +308,17 @@ def test_a_sql_block_reads_a_stream_as_a_table(bench: Bench) -> None:
     assert bench.outputs("sums")[0].to_dict("records") == [{"part": 2, "n": 4}]
 
 
+def test_a_sql_block_says_which_stream_has_no_columns(bench: Bench) -> None:
+    settings = {"data_provider": "duckdb", "use_raw_sql": True}
+    block = Block("sums", BlockType.TRANSFORMER, "sql", "transformers/sums.sql", ("load",), settings)
+
+    bench.run(
+        python("load", "@data_loader\ndef f():\n    return iter([])\n"), (block, "SELECT * FROM {{ df_1 }}")
+    )
+
+    assert "{{ df_1 }}, the output of block 'load': the stream has no columns" in error_of(bench, "sums")
+
+
 def test_a_stream_that_is_passed_on_is_stored_once(bench: Bench) -> None:
     bench.run(python("load", LOAD), python("same", "@custom\ndef same(rows):\n    return rows\n", "load"))
 
