@@ -168,3 +168,20 @@ def test_a_sensor_over_its_timeout_fails_though_the_process_changes(bench: Bench
     assert run.failed_blocks == 1
     assert "waited longer than its timeout of 0.8 s" in (run.blocks[0].error or "")
     assert run.claim > 1
+
+
+def test_children_that_are_all_over_their_time_are_ended_together(bench: Bench) -> None:
+    hangs = NOTE + "\n@transformer\ndef f(item, **kwargs):\n    wait_for(kwargs, 'never')\n"
+    bench.pipeline(
+        "fan", ITEMS, BlockFile("work", hangs, type="transformer", upstream=["items"], keys={"timeout": 1})
+    )
+    bench.start()
+
+    run = bench.finished(bench.launch("fan"))
+
+    children = [block for block in run.blocks if block.parent == "work"]
+    assert len(children) == 12
+    for child in children:
+        assert (child.state, child.attempt) == (BlockState.FAILED, 1)
+        assert f"Block '{child.name}' ran longer than its timeout of 1 s" in (child.error or "")
+    assert run.claim == 2  # one process was ended, and the next found nothing left to do
