@@ -135,7 +135,7 @@ def calls(bench: Bench, block: Block, source: str, *above: Block) -> list[list[s
     """Return how dbt would be called for a block."""
     spec = bench.spec(*((one, "") for one in above), (block, source))
     profiles = Profiles(bench.root, environ=bench.environ, secrets=Secrets(None, {}))
-    runner = BlockRunner(spec, profiles, bench.crash)
+    runner = BlockRunner(spec, profiles, bench.checkpoints, bench.crash)
     return list(DbtSettings.of(runner._context(Node(block, State.READY, 1))).calls(bench.root / "made"))
 
 
