@@ -21,7 +21,7 @@ from tests.parts.postgres import PostgresServer, running_postgres
 IDLE_SECONDS = 10
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 MARK = "<!-- table -->"
-PARTS = ("sqlite", "postgres", "accept", "bucket", "data", "export", "large")
+PARTS = ("sqlite", "postgres", "accept", "bucket", "children", "data", "export", "large")
 
 
 def main() -> None:
@@ -54,6 +54,11 @@ def _measures(only: str | None, folder: Path, postgres: PostgresServer, megabyte
         yield from _accepting(
             "Postgres", folder / "postgres-accept", postgres.url(postgres.create_database())
         )
+    if only == "children":
+        yield from _children("SQLite", folder / "sqlite-children", None)
+        yield from _children(
+            "Postgres", folder / "postgres-children", postgres.url(postgres.create_database())
+        )
     if only in (None, "bucket"):
         yield from bucket.measure(folder)
     if only in (None, "data", "export"):
@@ -74,6 +79,7 @@ def _service_measures(
     with service(project, folder / "home", url) as running:
         yield from _at_rest(store, running)
         yield from latency.measure(store, running, folder)
+        yield from latency.measure_children(store, running)
         yield from latency.measure_big(store, running, folder)
         yield from drain.measure(store, running, folder)
         yield from drain.measure_large(store, running, folder)
@@ -91,6 +97,12 @@ def _accepting(store: str, folder: Path, url: str | None) -> Iterator[Row]:
         drain.busy_slots(running, folder / "release"),
     ):
         yield from accept.measure(store, running, folder, url)
+
+
+def _children(store: str, folder: Path, url: str | None) -> Iterator[Row]:
+    folder.mkdir()
+    with service(write_bench_project(folder), folder / "home", url) as running:
+        yield from latency.measure_children(store, running)
 
 
 def _at_rest(store: str, running: Running) -> list[Row]:

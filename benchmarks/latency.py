@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.load import Connection, post
 from benchmarks.measure import Row, median
+from benchmarks.project import CHAIN_LENGTH, CHILDREN
 from benchmarks.running import Running
 
 RUNS = 60
@@ -46,6 +47,22 @@ def measure(store: str, running: Running, folder: Path) -> list[Row]:
             chain <= 0.3,
         ),
         Row(store, "small frame, block to block", f"{small * 1000:.2f} ms", "", "≤ 1 ms", small <= 0.001),
+    ]
+
+
+def measure_children(store: str, running: Running) -> list[Row]:
+    """A dynamic block with 1,000 children, against as many blocks of other runs one after the other."""
+    fan = median([_finished_seconds(running, "fan", "") for _ in range(4)][1:])
+    chain = median([_finished_seconds(running, "chain", "") for _ in range(5)]) * CHILDREN / CHAIN_LENGTH
+    return [
+        Row(
+            store,
+            f"dynamic block with {CHILDREN:,} children",
+            f"{fan:.2f} s, {CHILDREN / fan:.0f} children/s",
+            f"as many blocks in rows of {CHAIN_LENGTH} {chain:.2f} s ({fan / chain:.2f} ×)",
+            "",
+            None,
+        )
     ]
 
 

@@ -124,7 +124,22 @@ def hold(*args, **kwargs):
         time.sleep(0.02)
 """
 
+ITEMS = """\
+@data_loader
+def items(*args, **kwargs):
+    return [list(range(1_000))]
+"""
+
+CHILD = """\
+@transformer
+def child(item, *args, **kwargs):
+    return {"twice": 2 * item}
+"""
+
 CHAIN_LENGTH = 40
+CHILDREN = 1_000
+# What blocks have beside their code, by name.
+CONFIGURATION = {"items": "{dynamic: true}", "child": "{reduce_output: true}"}
 
 
 def write_bench_project(root: Path) -> Path:
@@ -141,6 +156,8 @@ def write_bench_project(root: Path) -> Path:
         "transformers/receive.py": RECEIVER,
         "data_exporters/durable.py": WAITER,
         "custom/hold.py": HOLDER,
+        "data_loaders/items.py": ITEMS,
+        "transformers/child.py": CHILD,
     }
     pipelines = {
         "noop": [
@@ -150,6 +167,11 @@ def write_bench_project(root: Path) -> Path:
         ],
         "hold": [("hold", "custom", None)],  # keeps a slot busy until its file is there
         "chain": _chain(),
+        "fan": [
+            ("items", "data_loader", None),
+            ("child", "transformer", "items"),
+            ("end", "data_exporter", "child"),
+        ],
         "small": [("small", "data_loader", None), ("receive", "transformer", "small")],
         "big": [("big", "data_loader", None), ("receive", "transformer", "big")],
         "big_durable": [("big", "data_loader", None), ("durable", "data_exporter", "big")],
@@ -200,6 +222,8 @@ def _pipeline(name: str, blocks: list[tuple[str, str, str | None]]) -> str:
         lines.append(f"  upstream_blocks: [{upstream or ''}]")
         if block.startswith("n") and block[1:].isdigit():
             lines.append("  configuration: {file_path: custom/following.py}")
+        elif block in CONFIGURATION:
+            lines.append(f"  configuration: {CONFIGURATION[block]}")
     return "\n".join(lines) + "\n"
 
 

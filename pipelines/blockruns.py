@@ -114,7 +114,8 @@ class BlockRunner:
         spec, is_own = self._spec, block is node.block
         logger = logging.getLogger(f"block.{node.name}")
         facts = dataclasses.replace(spec.facts, attempt=node.attempt)
-        keywords = own_copy(block_keywords(facts, block, {**spec.variables, **node.keywords}))
+        given = places_of(spec.root).located_values({**spec.variables, **node.keywords})
+        keywords = own_copy(block_keywords(facts, block, given))
         if block.language == "python" and (table := events_of(facts.event)) is not None:
             keywords.setdefault("events", table)  # a variable of that name was there first
         if node.item is not None:

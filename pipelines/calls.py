@@ -20,7 +20,7 @@ from pipelines.values import plain
 FINAL_STATES = ("succeeded", "failed", "cancelled")
 
 # The words of Mage for the states of a run, for code that was written for it.
-_MAGE_STATUS = {
+MAGE_STATUS = {
     "queued": "initial",
     "running": "running",
     "waiting": "running",
@@ -64,7 +64,7 @@ class CalledRun:
     @property
     def status(self) -> str:
         """The state in Mage's word for it: initial, running, completed, failed or cancelled."""
-        return _MAGE_STATUS[self.state]
+        return MAGE_STATUS[self.state]
 
     @property
     def is_final(self) -> bool:

@@ -18,7 +18,7 @@ _EXPRESSIONS: Mapping[str, str] = {
     "@annually": "0 0 1 1 *",
 }
 # Mage's week begins on Monday, and its cron reader wants seconds last, where ours wants them first.
-_IN_MAGE: Mapping[str, str] = {**_EXPRESSIONS, "@weekly": "0 0 * * 1"}
+IN_MAGE: Mapping[str, str] = {**_EXPRESSIONS, "@weekly": "0 0 * * 1"}
 
 
 def cron_text(text: str) -> str:
@@ -28,5 +28,5 @@ def cron_text(text: str) -> str:
 
 def mage_cron_text(text: str) -> str:
     """Return what a `schedule_interval` of Mage means, as our expression."""
-    fields = _IN_MAGE.get(text, text).split()
+    fields = IN_MAGE.get(text, text).split()
     return " ".join(fields[-1:] + fields[:-1]) if len(fields) == 6 else " ".join(fields)

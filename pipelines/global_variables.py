@@ -6,23 +6,21 @@ A run keeps the variables it began with: what is written here is for the runs th
 from __future__ import annotations
 
 import fcntl
-import io
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipelines.context import current_block
 from pipelines.errors import TerminalError
 from pipelines.parse_inputs import RESERVED_NAMES
 from pipelines.parse_yaml import YamlFault, read_yaml
+from pipelines.round_trip import changed_yaml, replace_file
 
 _PIPELINE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -80,32 +78,21 @@ def _change(pipeline: str, root: Path | None, change: Callable[[Any], None]) -> 
         before = _text_of(file, pipeline)
         after = _changed(before, pipeline, change)
         if after != before:
-            _replace(file, after)
+            replace_file(file, after)
 
 
 def _changed(text: str, pipeline: str, change: Callable[[Any], None]) -> str:
-    yaml = YAML()  # the kind that keeps comments, quotes and order
-    yaml.preserve_quotes = True
-    yaml.width = 10_000  # long lines stay lines
-    yaml.indent(**_indents_of(text))
+    def within(document: Any) -> None:
+        if not isinstance(document, MutableMapping):
+            raise VariableError(f"{_FILE.format(pipeline)} must be a mapping of keys and values")
+        if not isinstance(document.get("variables"), Mapping):
+            document["variables"] = {}
+        change(document["variables"])
+
     try:
-        document: Any = yaml.load(text)
+        return changed_yaml(text, within)
     except YAMLError as error:
         raise VariableError(f"{_FILE.format(pipeline)} is no YAML that can be written: {error}") from error
-    if not isinstance(document, MutableMapping):
-        raise VariableError(f"{_FILE.format(pipeline)} must be a mapping of keys and values")
-    if not isinstance(document.get("variables"), Mapping):
-        document["variables"] = {}
-    change(document["variables"])
-    sink = io.StringIO()
-    yaml.dump(document, sink)
-    return sink.getvalue()
-
-
-def _indents_of(text: str) -> dict[str, int]:
-    """Return how the file indents its lists: most put the dash below the key, some two to the right."""
-    is_indented = re.search(r"^\w+:\n +- ", text, re.MULTILINE) is not None
-    return {"mapping": 2, "sequence": 4, "offset": 2} if is_indented else {"mapping": 2, "sequence": 2}
 
 
 @contextmanager
@@ -115,25 +102,6 @@ def _turn(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _replace(file: Path, text: str) -> None:
-    draft = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    try:
-        with draft.open("x", encoding="utf-8", newline="") as sink:
-            sink.write(text)
-            sink.flush()
-            os.fsync(sink.fileno())
-        draft.chmod(file.stat().st_mode & 0o777)
-        draft.rename(file)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    descriptor = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

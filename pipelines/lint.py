@@ -16,8 +16,6 @@ from pipelines.parse_fields import Findings
 from pipelines.parse_integration import check_integration
 from pipelines.templating import TemplateError, check_sql
 
-# Mage's way to pick a part of an upstream output: a lambda, which is no Jinja.
-_PARSED_OUTPUT = re.compile(r"block_output\(\s*['\"]([^'\"]*)['\"]\s*,\s*parse\s*=")
 _MAGIC = re.compile(r"^\s*[%!]\s*\S")
 
 
@@ -34,14 +32,6 @@ def lint_block(block: Block, text: str, findings: Findings) -> None:
 
 
 def _lint_sql(block: Block, text: str, findings: Findings) -> None:
-    parsed = _PARSED_OUTPUT.search(text)
-    if parsed is not None:
-        findings.error(
-            text.count("\n", 0, parsed.start()) + 1,
-            f"block '{block.name}': block_output() takes no `parse` here; write what it picks in the "
-            f"template, as in {{{{ block_output('{parsed[1]}')['key'] }}}}",
-        )
-        return
     try:
         for line, message in check_sql(text):
             findings.warning(line, f"block '{block.name}': {message}")

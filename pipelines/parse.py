@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.errors import MillraceError
 from pipelines.lint import lint_block
+from pipelines.mage.keys import WITHOUT_EFFECT
 from pipelines.model import Block, BlockType, CloudEvents, Input, Pipeline, Problem, RetryPolicy, Severity
 from pipelines.parse_blocks import Sources, read_add_ons, read_blocks, read_retry
 from pipelines.parse_cloudevents import read_cloudevents
@@ -28,17 +29,13 @@ NOT_RUN = {
     "databricks": "use `type: python`, and call Databricks in the block",
     "execution_framework": "use `type: python`",
 }
-_KNOWN_KEYS = words(
+PIPELINE_KEYS = words(
     """
-    name uuid description created_at updated_at created_by tags type blocks callbacks conditionals
-    widgets extensions variables executor_type executor_config executor_count
-    run_pipeline_in_one_process cache_block_output_in_memory retry_config concurrency_config
-    notification_config settings spark_config state_store_config data_integration
-    execution_framework variables_dir remote_variables_dir overrides inputs timeout checkpoints
-    throttle allow_blocks_to_fail
+    uuid description tags type blocks callbacks conditionals variables retry_config concurrency_config
+    inputs timeout checkpoints throttle allow_blocks_to_fail
     """
 )
-_CONCURRENCY_KEYS = frozenset(
+CONCURRENCY_KEYS = frozenset(
     [
         "block_run_limit",
         "pipeline_run_limit",
@@ -47,16 +44,7 @@ _CONCURRENCY_KEYS = frozenset(
         "dynamic_child_limit",
     ]
 )
-_PROJECT_KEYS = words(
-    """
-    name project_type cluster_type project_uuid variables_dir remote_variables_dir
-    variables_retention_period help_improve_mage features notification_config retry_config
-    concurrency_config queue_config logging_config settings_backend settings spark_config emr_config
-    ecs_config gcp_cloud_run_config k8s_executor_config azure_container_instance_config ldap_config
-    ai_config openai_api_key pipelines cloudevents workspace_config_defaults
-    workspace_initial_metadata overrides database_connection_url pipeline_cache timezone
-    """
-)
+PROJECT_KEYS = words("name retry_config cloudevents")
 
 
 class ProjectError(MillraceError):
@@ -100,7 +88,7 @@ def read_settings(text: str, findings: Findings) -> ProjectSettings:
     if document is None:
         return ProjectSettings()
     project = Section(document, (), findings, "the project")
-    project.unknown_keys("project", _PROJECT_KEYS)
+    project.unknown_keys("project", PROJECT_KEYS | WITHOUT_EFFECT["project"].keys())
     retry = read_retry(project, RetryPolicy())
     cloudevents = read_cloudevents(project)
     return ProjectSettings(project.text("name"), retry, cloudevents, dict(project.values))
@@ -153,12 +141,12 @@ def _lint(name: str, block: Block, sources: Sources) -> list[Problem]:
 
 
 def _pipeline(name: str, section: Section, sources: Sources, retry: RetryPolicy) -> Pipeline:
-    section.unknown_keys("pipeline", _KNOWN_KEYS)
+    section.unknown_keys("pipeline", PIPELINE_KEYS | WITHOUT_EFFECT["pipeline"].keys())
     _check_uuid(name, section, sources)
     if not _is_run(section):
         return Pipeline(name, section.findings.file, blocks=(), description=section.text("description"))
     concurrency = section.section("concurrency_config", f"{section.what}, concurrency_config")
-    concurrency.unknown_keys("concurrency_config", _CONCURRENCY_KEYS)
+    concurrency.unknown_keys("concurrency_config", CONCURRENCY_KEYS)
     limits = [
         limit
         for key in ("pipeline_run_limit", "pipeline_run_limit_all_triggers")

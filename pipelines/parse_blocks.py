@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
+from pipelines.mage.keys import WITHOUT_EFFECT
+from pipelines.mage.places import SOURCE_FOLDER
 from pipelines.model import ADD_ONS, TRIGGER_RULES, Block, BlockType, RetryPolicy
 from pipelines.parse_checks import read_checks
 from pipelines.parse_dynamic import WITHOUT_OUTPUT, check_repetition, warn_of_idle_keys
@@ -17,9 +19,9 @@ from pipelines.parse_sql import check_sql_configuration
 from pipelines.products import PRODUCTS_FILE
 
 _NAME = re.compile(r"\w[\w .-]*(?:/\w[\w .-]*)*")
-_EXTENSIONS = {"python": "py", "sql": "sql", "r": "r", "yaml": "yaml"}
-_IGNORED_TYPES = frozenset(("markdown", "scratchpad", "chart"))  # notes and drafts; they never run
-_LEFT_OUT_TYPES = frozenset(("extension", "hook", "group", "pipeline", "ai"))  # of Mage, and not run
+EXTENSIONS = {"python": "py", "sql": "sql", "r": "r", "yaml": "yaml"}
+IGNORED_TYPES = frozenset(("markdown", "scratchpad", "chart"))  # notes and drafts; they never run
+LEFT_OUT_TYPES = frozenset(("extension", "hook", "group", "pipeline", "ai"))  # of Mage, and not run
 # Which languages blocks of a type may be written in; all others take those of the last line.
 _LANGUAGES_OF = {
     BlockType.SENSOR: ("python", "sql"),
@@ -31,15 +33,13 @@ _LANGUAGES_OF = {
     BlockType.GLOBAL_DATA_PRODUCT: ("python", "sql", "r", "yaml"),
 }
 _LANGUAGES = ("python", "sql", "r")
-_KNOWN_KEYS = words(
+BLOCK_KEYS = words(
     """
-    uuid name type language color configuration upstream_blocks downstream_blocks executor_type
-    executor_config retry_config timeout status has_callback all_upstream_blocks_executed groups
-    replicated_block content callback_blocks conditional_blocks catalog description tags memory
-    checkpoint checks interactions outputs pipelines trigger_rule
+    uuid name type language configuration upstream_blocks retry_config timeout has_callback
+    replicated_block memory checkpoint checks trigger_rule
     """
 )
-_RETRY_KEYS = frozenset(("retries", "delay", "max_delay", "exponential_backoff", "jitter"))
+RETRY_KEYS = frozenset(("retries", "delay", "max_delay", "exponential_backoff", "jitter"))
 
 
 class Sources(Protocol):
@@ -65,7 +65,7 @@ def read_retry(section: Section, inherited: RetryPolicy) -> RetryPolicy:
     if "retry_config" not in section:
         return inherited
     config = section.section("retry_config", f"{section.what}, retry_config")
-    config.unknown_keys("retry_config", _RETRY_KEYS)
+    config.unknown_keys("retry_config", RETRY_KEYS)
     return RetryPolicy(
         retries=config.count("retries", inherited.retries) or 0,
         delay_seconds=config.number("delay", inherited.delay_seconds),
@@ -83,9 +83,9 @@ def read_blocks(pipeline: Section, sources: Sources, retry: RetryPolicy) -> tupl
             item.section.error(
                 "type", f"a {item.type} stands under `{item.type}s:` of the pipeline, not here"
             )
-        elif item.type in _LEFT_OUT_TYPES:
+        elif item.type in LEFT_OUT_TYPES:
             item.section.warning("type", f"blocks of type '{item.type}' are not run; it is left out")
-    left_out = (*_IGNORED_TYPES, *_LEFT_OUT_TYPES, *ADD_ONS)
+    left_out = (*IGNORED_TYPES, *LEFT_OUT_TYPES, *ADD_ONS)
     runnable = {item.name: item for item in declared if item.type not in left_out}
     ignored = {item.name for item in declared} - set(runnable)
     upstream = {name: _upstream(item.section, runnable, ignored) for name, item in runnable.items()}
@@ -159,7 +159,7 @@ def _declared(pipeline: Section, key: str = "blocks") -> Iterator[_Declared]:
             )
             continue
         seen[name] = section.line()
-        section.unknown_keys("block", _KNOWN_KEYS)
+        section.unknown_keys("block", BLOCK_KEYS | WITHOUT_EFFECT["block"].keys())
         yield _Declared(section, name, section.text("type"), section.text("language", "python"))
 
 
@@ -323,7 +323,7 @@ def _replicated_paths(item: _Declared, siblings: Mapping[str, _Declared]) -> Ite
 
 def _default_path(name: str, kind: str, language: str) -> str:
     folder = next((item.folder for item in BlockType if item.value == kind), kind)
-    extension = _EXTENSIONS.get(language, "py")
+    extension = EXTENSIONS.get(language, "py")
     return f"{folder}/{name}" if name.endswith(f".{extension}") else f"{folder}/{name}.{extension}"
 
 
@@ -333,6 +333,8 @@ def _places(path: str, section: Section) -> Iterator[str]:
     if ".." in pure.parts:
         section.error("configuration", f"the path {path!r} leads out of the project; write one without '..'")
         return
+    if pure.is_relative_to(SOURCE_FOLDER):  # in Mage's container
+        yield from _places(str(pure.relative_to(SOURCE_FOLDER)), section)
     if pure.is_absolute():
         return  # from the machine it was written on; the default place is tried
     yield str(pure)

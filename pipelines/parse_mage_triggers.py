@@ -5,30 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.cron_names import mage_cron_text
+from pipelines.mage.keys import WITHOUT_EFFECT, is_missed
 from pipelines.model import Trigger, TriggerType
 from pipelines.parse_fields import Section, closest, listed, words
 from pipelines.parse_limits import TIMEOUT_STATUSES
 from pipelines.parse_schedule import check_cron, check_time
 from pipelines.values import plain
 
-_KNOWN_KEYS = words(
+TRIGGER_KEYS = words(
     """
-    name pipeline_uuid schedule_type schedule_interval start_time status last_enabled_at variables
-    sla settings envs description token id created_at updated_at global_data_product_uuid repo_path
+    name schedule_type schedule_interval start_time status variables settings envs description token
     """
 )
+SETTINGS_KEYS = words(
+    "skip_if_previous_running pipeline_run_limit allow_blocks_to_fail timeout timeout_status"
+)
+SCHEDULE_TYPES = ("api", "event", "time")
 # Runs happen in Mage's production environment; triggers for others stay asleep.
 _ENVIRONMENT = "prod"
-# Settings that change nothing here yet, and what happens in their stead.
-_LATER_SETTINGS = {
-    "landing_time_enabled": "the run starts at the tick itself",
-    "create_initial_pipeline_run": "the first run is that of the next tick",
-}
 
 
 def read_mage_trigger(pipeline: str, name: str, section: Section) -> Trigger | None:
     """Return the trigger in our keys; None when it is wrong, or of a kind that is not run."""
-    section.unknown_keys("Mage trigger", _KNOWN_KEYS)
+    section.unknown_keys("Mage trigger", TRIGGER_KEYS | WITHOUT_EFFECT["trigger"].keys())
     kind = section.text("schedule_type")
     enabled = section.text("status", "inactive") == "active" and _is_for_us(section)
     if kind == "api":
@@ -42,9 +41,10 @@ def read_mage_trigger(pipeline: str, name: str, section: Section) -> Trigger | N
             "schedule_type", "Mage keeps what it matches in its database; write it as `type: webhook`"
         )
         return None
-    known = ("api", "event", "time")
     section.error(
-        "schedule_type", f"`schedule_type` '{kind}' is unknown (known: {listed(known)}){closest(kind, known)}"
+        "schedule_type",
+        f"`schedule_type` '{kind}' is unknown (known: {listed(SCHEDULE_TYPES)})"
+        f"{closest(kind, SCHEDULE_TYPES)}",
     )
     return None
 
@@ -71,12 +71,14 @@ def _build(
     pipeline: str, name: str, section: Section, kind: TriggerType, spec: dict[str, Any], *, enabled: bool
 ) -> Trigger:
     settings = section.section("settings", f"{section.what}, settings")
-    for key, instead in _LATER_SETTINGS.items():
-        if settings.values.get(key):
-            settings.warning(key, f"`{key}` is not applied yet; {instead}")
+    unused = WITHOUT_EFFECT["settings"]
+    settings.unknown_keys("Mage trigger's settings", SETTINGS_KEYS | unused.keys())
+    for key, value in settings.values.items():
+        if is_missed("settings", key, value):
+            settings.warning(key, f"`{key}` is not applied yet; {unused[key]}")
     if "sla" in section:
         section.warning("sla", "`sla` is not applied yet; nobody is told of a run that takes longer")
-    if settings.values.get("skip_if_previous_running"):
+    if settings.get("skip_if_previous_running"):
         spec["concurrency"] = {"limit": 1, "when_full": "skip"}
     elif (limit := settings.count("pipeline_run_limit", least=1)) is not None:
         spec["concurrency"] = {"limit": limit, "when_full": "queue"}

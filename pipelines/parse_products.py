@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from pipelines.errors import BlockCodeError
+from pipelines.mage.keys import WITHOUT_EFFECT
 from pipelines.model import Block, BlockType, Pipeline, Problem, Severity
 from pipelines.parse_fields import Findings, Section, closest, listed, read_document, words
 from pipelines.parse_yaml import Document
@@ -19,9 +20,7 @@ class Sources(Protocol):
     def read(self, path: str) -> str: ...
 
 
-_KEYS = words(
-    "uuid object_type object_uuid outdated_after outdated_starting_at settings repo_path pipeline project"
-)
+PRODUCT_KEYS = words("uuid object_type object_uuid outdated_after outdated_starting_at settings pipeline")
 _BLOCK_KEYS = words("uuid outdated_after outdated_starting_at settings")
 _OBJECT_TYPES = ("pipeline", "block")
 _SETTINGS_KEYS = frozenset(("partitions",))
@@ -160,7 +159,7 @@ def _named_by(block: Block) -> str:
 
 
 def _product(uuid: str, section: Section) -> Product:
-    section.unknown_keys("data product", _KEYS)
+    section.unknown_keys("data product", PRODUCT_KEYS | WITHOUT_EFFECT["data product"].keys())
     kind = section.text("object_type", "pipeline")
     if kind not in _OBJECT_TYPES:
         section.error("object_type", f"`object_type` must be one of {listed(_OBJECT_TYPES)}, not '{kind}'")

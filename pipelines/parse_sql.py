@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.parse_fields import Section, closest, listed, words
+from pipelines.parse_fields import Section, closest, listed
+from pipelines.sql_providers import ONLY_OF_MAGE, PROVIDERS
 
-_PROVIDERS = frozenset(("postgres", "duckdb", "bigquery"))
-_LATER_PROVIDERS = words(
-    """
-    snowflake redshift mysql sqlserver mssql clickhouse druid trino spark athena pinot
-    fabric
-    """
-)
 _POLICIES = ("append", "replace", "fail", "merge")
 
 
@@ -29,13 +23,18 @@ def check_sql_configuration(section: Section) -> None:
 
 
 def _check_provider(configuration: Section, provider: Any) -> None:
-    if provider in (None, "", *_PROVIDERS):
+    """Warn of a provider that only Mage has: the rest of the pipeline can run."""
+    if provider in (None, "", *PROVIDERS):
         return
-    if provider in _LATER_PROVIDERS:
-        configuration.error("data_provider", f"SQL on '{provider}' is not run yet; {listed(_PROVIDERS)} are")
+    if provider in ONLY_OF_MAGE:
+        configuration.warning(
+            "data_provider",
+            f"SQL on '{provider}' is not run, so the block would fail; {listed(PROVIDERS)} are. "
+            f"Write it in Python, by pipelines.io.SQLAlchemy",
+        )
     else:
         configuration.error(
-            "data_provider", f"the data_provider {provider!r} is unknown (known: {listed(_PROVIDERS)})"
+            "data_provider", f"the data_provider {provider!r} is unknown (known: {listed(PROVIDERS)})"
         )
 
 

@@ -96,6 +96,28 @@ class Places:
         return PlacedText.of("".join([*parts, rendered[at:]]), marks)
 
 
+def outline(environment: Environment, text: str, stand_in: str) -> PlacedText | None:
+    """Return the text with `stand_in` for its expressions; None where statements decide what is in it.
+
+    A table, `{{ df_1 }}`, has its name. Raises what Jinja raises for a text that is no template.
+    """
+    places = Places()
+    tree = places.marked(environment, text)
+    parts: list[str] = []
+    for node in tree.body:
+        if not isinstance(node, nodes.Output):
+            return None
+        parts += [_outlined(part, stand_in) for part in node.nodes]
+    return places.read("".join(parts))
+
+
+def _outlined(part: nodes.Expr, stand_in: str) -> str:
+    if isinstance(part, nodes.TemplateData):
+        return part.data
+    is_table = isinstance(part, nodes.Name) and part.name.startswith("df_")
+    return part.name if is_table else stand_in  # type: ignore[attr-defined]
+
+
 class _Marker(NodeTransformer):
     def __init__(self, places: Places, found: dict[bool, Iterator[tuple[int, int]]]) -> None:
         self._places = places

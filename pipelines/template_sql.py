@@ -6,12 +6,14 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from jinja2 import Undefined, nodes
+from jinja2 import Undefined, nodes, pass_context
+from jinja2.runtime import Context
 
 from pipelines.io.errors import QueryFailed
 from pipelines.io.sqltext import literal, quoted
@@ -23,63 +25,87 @@ _SAFE_FILTERS = frozenset({"sql_literal", "sql_name", "int", "float", "length", 
 _QUOTED_LITERAL = re.compile(r"""['"]\{\{[^{}]*\|\s*sql_literal\s*-?\}\}""")
 
 
-def sql_filters() -> dict[str, Callable[[Any], str]]:
-    return {"sql_literal": sql_literal, "sql_name": sql_name}
+@dataclass(frozen=True, slots=True)
+class SqlWords:
+    """How one database writes texts and names; the default is the standard's way."""
+
+    literal: Callable[[str], str] = literal
+    name: Callable[[str], str] = quoted
 
 
-def sql_literal(value: Any) -> str:
-    """Return a value as a literal that Postgres and DuckDB read back as the same value. Raises TemplateError.
+STANDARD_WORDS = SqlWords()
+WORDS = "words of sql"  # the key of SqlWords among the names of a rendering: no name of a template has blanks
 
-    A list becomes what `IN` wants, a dictionary a text of JSON.
+
+def sql_filters() -> dict[str, Callable[..., str]]:
+    return {"sql_literal": _sql_literal, "sql_name": _sql_name}
+
+
+@pass_context
+def _sql_literal(context: Context, value: Any) -> str:
+    words: SqlWords = context[WORDS]
+    return as_literal(value, words.literal)
+
+
+@pass_context
+def _sql_name(context: Context, value: Any) -> str:
+    words: SqlWords = context[WORDS]
+    return as_name(value, words.name)
+
+
+def as_literal(value: Any, write: Callable[[str], str]) -> str:
+    """Return a value as a literal that the database reads back as the same value. Raises TemplateError.
+
+    A list becomes what `IN` wants, a dictionary a text of JSON; `write` makes the literal of a text.
     """
     if isinstance(value, (list, tuple, set, frozenset)):
         if not value:
             raise TemplateError(
                 "sql_literal: an empty list has no form in SQL; look at it with {% if %} first"
             )
-        return f"({', '.join(sql_literal(item) for item in value)})"
-    if isinstance(value, Mapping):
-        return _text(json.dumps(value, default=str))
-    return _scalar(value)
-
-
-def sql_name(value: Any) -> str:
-    """Return a text as the quoted name of a schema, table or column. Raises TemplateError."""
-    if not isinstance(value, str):
-        raise TemplateError(f"sql_name wants a text, not a {type(value).__name__}")
-    try:
-        return quoted(value)
-    except QueryFailed as error:
-        raise TemplateError(str(error)) from None
-
-
-def _scalar(value: Any) -> str:
+        return f"({', '.join(as_literal(item, write) for item in value)})"
     if isinstance(value, Undefined):
         str(value)  # strict: raises, and names what is missing
     if value is None:
         return "NULL"
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, (int, float, Decimal)):
+    if isinstance(value, (int, float, Decimal)) and math.isfinite(value):
         return _number(value)
+    return _text(_as_text(value), write)
+
+
+def as_name(value: Any, write: Callable[[str], str]) -> str:
+    """Return a text as the quoted name of a schema, table or column. Raises TemplateError."""
+    if not isinstance(value, str):
+        raise TemplateError(f"sql_name wants a text, not a {type(value).__name__}")
+    try:
+        return write(value)
+    except QueryFailed as error:
+        raise TemplateError(str(error)) from None
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return json.dumps(value, default=str)
+    if isinstance(value, (int, float, Decimal)):
+        return str(float(value))  # it has no end, or is no number
     if isinstance(value, (date, datetime, time)):
-        return _text(value.isoformat())
+        return value.isoformat()
     if isinstance(value, UUID):
-        return _text(str(value))
+        return str(value)
     raise TemplateError(f"sql_literal: a {type(value).__name__} has no form in SQL")
 
 
-def _text(value: str) -> str:
+def _text(value: str, write: Callable[[str], str]) -> str:
     if "\0" in value:
         raise TemplateError("sql_literal: the text holds the character NUL, which no database takes")
-    return literal(value)
+    return write(value)
 
 
 def _number(value: int | float | Decimal) -> str:
-    if not math.isfinite(value):
-        return _text(str(float(value)))
     # In brackets, or a minus in front of it would begin a comment.
     return f"({value})" if value < 0 else str(value)
 

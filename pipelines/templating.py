@@ -19,7 +19,7 @@ from pipelines.template_lambdas import without_lambdas
 from pipelines.template_limits import MAX_TEXT, STEPS, Steps, TemplateError, bounded, check_whole, joined
 from pipelines.template_places import PlacedText, Places
 from pipelines.template_sandbox import SANDBOX, SQL_SANDBOX, Sandbox, check_nodes, reason
-from pipelines.template_sql import unsafe_values
+from pipelines.template_sql import STANDARD_WORDS, WORDS, SqlWords, unsafe_values
 
 __all__ = [
     "CompiledTree",
@@ -323,13 +323,16 @@ def render_value(text: str, *, where: str, functions: Mapping[str, Any]) -> str:
 
 
 def render_sql(
-    text: str, names: Mapping[str, Any], functions: Mapping[str, Any], *, file: str = "the SQL"
+    text: str, names: Mapping[str, Any], *, words: SqlWords = STANDARD_WORDS, file: str = "the SQL"
 ) -> PlacedText:
     """Render the SQL of a block; undefined names are errors. Raises TemplateError with the line."""
     _guard_source(text)
     places = Places()
     try:
-        return places.read(_rendered(SQL_SANDBOX, places.marked(SQL_SANDBOX, text), {**names, **functions}))
+        text, lambdas = without_lambdas(text)
+        picked = {one.name: one.function(file) for one in lambdas}
+        template = places.marked(SQL_SANDBOX, text)
+        return places.read(_rendered(SQL_SANDBOX, template, {**names, **picked, WORDS: words}))
     except Exception as error:
         raise _template_error(error, file) from error
 

@@ -7,6 +7,7 @@ from pipelines.project import Project
 from service.intake.cloudevents_checks import cloudevents_problems
 from service.intake.webhook_checks import webhook_problems
 from service.kind_checks import kind_problems
+from service.sql_checks import sql_problems
 from service.watching.sensor_checks import sensor_problems
 
 
@@ -18,5 +19,6 @@ def problems_of(project: Project) -> tuple[Problem, ...]:
         *webhook_problems(project),
         *cloudevents_problems(project),
         *kind_problems(project),
+        *sql_problems(project),
     )
     return tuple(sorted(found, key=lambda problem: (problem.file, problem.line)))

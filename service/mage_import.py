@@ -6,16 +6,26 @@ is copied.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pipelines.io.config import PROFILES_FILE
+from pipelines.mage.imports import missing_names
+from pipelines.mage.keys import WITHOUT_EFFECT, is_missed
 from pipelines.mage.names import DIFFERS, ROOT_NAME
+from pipelines.mage.places import SOURCE_FOLDER
+from pipelines.model import BlockType
+from pipelines.parse_templated import read_templated
+from pipelines.parse_yaml import Document, YamlFault
+from pipelines.parse_yaml import Path as YamlPath
 
 _SKIPPED_FOLDERS = {
     ".git": "the history of another repository",
@@ -38,7 +48,7 @@ _SECRET_KEYS = re.compile(
     re.IGNORECASE,
 )
 _PLACEHOLDER = re.compile(r"^[\"']?(your_.*|changeme|\.\.\.|null|~|\{\{.*)?[\"']?\s*$", re.IGNORECASE)
-_IMPORT = re.compile(rf"^\s*from\s+(?P<module>{ROOT_NAME}[\w.]*)\s+import\s+(?P<names>[^#\n]+)", re.MULTILINE)
+_BLOCK_FOLDERS = frozenset(type.folder for type in BlockType)
 _LARGEST = 1_000_000  # bytes of a file that may be a key
 
 
@@ -143,11 +153,16 @@ def _differences(name: str, path: Path) -> Iterator[Note]:
         return
     if name == PROFILES_FILE:
         yield from _secrets_in(name, text)
-    if suffix == ".py":
+    elif suffix == ".py":
         yield from _different_imports(name, text)
-    if "/home/src" in text:
-        line = text.count("\n", 0, text.index("/home/src")) + 1
-        yield Note(name, line, "/home/src stands for the project's folder, or the one around it")
+    elif suffix != ".sql":
+        yield from _missed_keys(name, text)
+    for number, line in enumerate(text.splitlines(), start=1):
+        # Mage writes where it keeps outputs into every pipeline; that key has no effect.
+        if SOURCE_FOLDER in line and not line.lstrip().startswith(
+            ("variables_dir:", "remote_variables_dir:")
+        ):
+            yield Note(name, number, "/home/src stands for the project's folder, or the one around it")
 
 
 def _secrets_in(name: str, text: str) -> Iterator[Note]:
@@ -162,10 +177,45 @@ def _secrets_in(name: str, text: str) -> Iterator[Note]:
 
 
 def _different_imports(name: str, text: str) -> Iterator[Note]:
-    for match in _IMPORT.finditer(text):
-        below = match["module"].partition(".")[2]
-        for word in re.findall(r"\w+", match["names"]):
-            key = f"{below}.{word}" if below else word
-            if key in DIFFERS:
-                line = text.count("\n", 0, match.start("module")) + 1
-                yield Note(name, line, f"{word}: {DIFFERS[key]}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the project's own code
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return  # which `check` tells
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == ROOT_NAME:
+            below = (node.module or "").partition(".")[2]
+            for alias in node.names:
+                key = f"{below}.{alias.name}" if below else alias.name
+                if key in DIFFERS:
+                    yield Note(name, node.lineno, f"{alias.name}: {DIFFERS[key]}")
+    if PurePosixPath(name).parts[0] not in _BLOCK_FOLDERS:  # `check` looks at blocks alone
+        for missing in missing_names(tree):
+            yield Note(name, missing.line, missing.sentence)
+
+
+def _missed_keys(name: str, text: str) -> Iterator[Note]:
+    """Tell of the keys by which a project or a pipeline asks for something that it does not get."""
+    parts = PurePosixPath(name).parts
+    kind = "project" if parts == ("metadata.yaml",) else "pipeline"
+    if kind == "pipeline" and not (parts[0] == "pipelines" and parts[-1] == "metadata.yaml"):
+        return
+    try:
+        document = read_templated(text)
+    except YamlFault:
+        return  # which `check` tells
+    values = document.value if isinstance(document.value, Mapping) else {}
+    yield from _missed(kind, values, (), name, document)
+    for place, block in enumerate(values.get("blocks") or ()):
+        if isinstance(block, Mapping):
+            yield from _missed("block", block, ("blocks", place), name, document)
+
+
+def _missed(
+    kind: str, values: Mapping[Any, Any], path: YamlPath, file: str, document: Document
+) -> Iterator[Note]:
+    for key, value in values.items():
+        if is_missed(kind, key, value):
+            message = f"{key}: it has no effect; {WITHOUT_EFFECT[kind][key]}"
+            yield Note(file, document.line((*path, key)), message)

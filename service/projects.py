@@ -96,6 +96,7 @@ class ProjectsWatch:
         self._projects = projects
         self._every_seconds = every_seconds
         self._on_change = tuple(on_change)
+        self._told = projects.version
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="projects-watch", daemon=True)
 
@@ -110,9 +111,16 @@ class ProjectsWatch:
     def _watch(self) -> None:
         while not self._stopping.wait(self._every_seconds):
             try:
-                if self._projects.refresh():
-                    for tell in self._on_change:
-                        tell()
+                self._projects.refresh()
+                self._tell()
             except Exception:
                 # A file system that fails for a moment must not end the watch; the last good version stays.
                 logger.exception("could not refresh the projects")
+
+    def _tell(self) -> None:
+        """Tell of a new version, also when somebody else was the first to see it."""
+        version = self._projects.version
+        if version != self._told:
+            self._told = version
+            for tell in self._on_change:
+                tell()

@@ -9,35 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from pipelines import io
+from pipelines.blocks.sql_faults import located
+from pipelines.blocks.sql_settings import SqlSettings, connector_class, functions_of, names_of, place_of
 from pipelines.context import BlockContext
 from pipelines.errors import BlockCodeError, MillraceError
-from pipelines.io.base import Policy
 from pipelines.io.errors import ExportRefused, QueryFailed
 from pipelines.io.sqlconnector import SqlConnector
 from pipelines.io.sqltext import Relation, only_reads
 from pipelines.model import Block
-from pipelines.templating import expression, is_template, render_sql
-
-# What `data_provider` may say, and the connector it means; one that no block uses is never loaded.
-PROVIDERS = {"bigquery": "BigQuery", "duckdb": "DuckDB", "postgres": "Postgres"}
-
-_PROVIDER_OF_KEY = {
-    "DUCKDB_DATABASE": "duckdb",
-    "GOOGLE_BIGQUERY_DATASET": "bigquery",
-    "POSTGRES_HOST": "postgres",
-}
-
-# Of BigQuery a block may name another database, which is a project, than the profile does.
-_DATABASE_KEYS = {"duckdb": "DUCKDB_DATABASE", "postgres": "POSTGRES_DBNAME"}
+from pipelines.template_places import PlacedText
+from pipelines.template_sql import SqlWords
+from pipelines.templating import render_sql
 
 # The table that a statement makes or changes: what a raw block gives when it ends in no query.
 _CHANGED_TABLE = re.compile(
     r"""^\s*(?:CREATE\s+(?:OR\s+REPLACE\s+)?(?:TEMP(?:ORARY)?\s+)?TABLE(?:\s+IF\s+NOT\s+EXISTS)?
            |INSERT\s+INTO|UPDATE|MERGE\s+INTO)\s+
-        (?P<table>(?:"(?:[^"]|"")+"|\w+)(?:\.(?:"(?:[^"]|"")+"|\w+))*)""",
+        (?P<table>(?:"(?:[^"]|"")+"|`[^`]+`|[\w-]+)(?:\.(?:"(?:[^"]|"")+"|`[^`]+`|\w+))*)""",
     re.IGNORECASE | re.VERBOSE,
 )
 
@@ -51,119 +42,14 @@ def run_sql(context: BlockContext, inputs: Sequence[Any]) -> tuple[Any, ...]:
     connector = connector_class(settings.provider).from_profile(context.profiles.profile(settings.profile))
     connector = connector.in_schema(settings.schema)
     tables = [_InputTable.of(context, connector, place, data) for place, data in enumerate(inputs)]
-    text = _rendered(context, tables, inputs)
+    text = _rendered(context, connector, tables, inputs)
     execution = _Execution(context, settings, connector, tables)
     try:
         with connector:  # one connection writes the rows and reads them for those who come after
             return execution.raw(text) if settings.is_raw else execution.query(text)
     except (ExportRefused, QueryFailed) as error:
-        raise type(error)(f"{context.block.path}: {error}") from error
-
-
-def connector_class(provider: str) -> type[SqlConnector]:
-    """Return the connector of a provider."""
-    found: type[SqlConnector] = getattr(io, PROVIDERS[provider])
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class SqlSettings:
-    """What the configuration of a SQL block says."""
-
-    provider: str
-    profile: str
-    schema: str | None
-    table: str
-    policy: Policy
-    is_raw: bool
-    is_whole: bool  # the text is sent as it is, in one piece, and gives nothing back
-    limit: int | None
-
-    @classmethod
-    def of(cls, context: BlockContext, block: Block) -> SqlSettings:
-        given = block.configuration
-        provider, profile = _place_of(context, block)
-        _check_database(context, block, provider, profile)
-        limit = given.get("limit_in_pipeline_run")
-        return cls(
-            provider=provider,
-            profile=profile,
-            schema=_schema_of(context, given, provider),
-            table=_rendered_value(context, given.get("data_provider_table")) or _own_table(context, block),
-            policy=Policy.of(
-                given.get("export_write_policy") or "append",
-                unique_constraints=given.get("unique_constraints"),
-                unique_conflict_method=given.get("unique_conflict_method"),
-            ),
-            is_raw=bool(given.get("use_raw_sql")),
-            is_whole=bool(given.get("disable_query_preprocessing")),
-            limit=None if limit in (None, "") else int(limit),
-        )
-
-
-def _schema_of(context: BlockContext, given: Mapping[str, Any], provider: str) -> str | None:
-    schema = _rendered_value(context, given.get("data_provider_schema")) or None
-    database = _rendered_value(context, given.get("data_provider_database"))
-    has_databases = provider not in _DATABASE_KEYS
-    return f"{database}.{schema}" if has_databases and database and schema else schema
-
-
-def _place_of(context: BlockContext, block: Block) -> tuple[str, str]:
-    """Return the provider and the profile of a SQL block."""
-    given = block.configuration
-    profile = _rendered_value(context, given.get("data_provider_profile") or "default")
-    provider = str(given.get("data_provider") or "") or _provider_of(context.profiles.profile(profile))
-    if provider not in PROVIDERS:
-        raise BlockCodeError(
-            f"{block.path}: the configuration of block {block.name!r} says data_provider: "
-            f"{provider or 'nothing'}; use one of {', '.join(PROVIDERS)}"
-        )
-    return provider, profile
-
-
-def _check_database(context: BlockContext, block: Block, provider: str, profile: str) -> None:
-    """Raise when the block names another database than its profile connects to."""
-    wanted = _rendered_value(context, block.configuration.get("data_provider_database"))
-    if provider not in _DATABASE_KEYS:
-        return
-    there = context.profiles.profile(profile).get(_DATABASE_KEYS[provider])
-    if wanted and str(wanted) != str(there):
-        raise BlockCodeError(
-            f"{block.path}: the configuration of block {block.name!r} says data_provider_database: {wanted}, "
-            f"but profile {profile!r} connects to {there}; name a profile that connects to it"
-        )
-
-
-def _provider_of(profile: Mapping[str, Any]) -> str:
-    """Return the provider that a profile has settings for, where it is one: a block need not say it again."""
-    found = [provider for key, provider in _PROVIDER_OF_KEY.items() if profile.get(key) is not None]
-    return found[0] if len(found) == 1 else ""
-
-
-def _own_table(context: BlockContext, block: Block) -> str:
-    """Return the name Mage gives to the table of a block that names none."""
-    env = str(context.keywords.get("env") or "prod")
-    prefix = f"{env}_" if env in ("dev", "test") else ""
-    return f"{prefix}{context.pipeline.name}_{block.name.replace('/', '_').replace(':', '__')}_v1"
-
-
-def _rendered_value(context: BlockContext, value: Any) -> Any:
-    if not is_template(value):
-        return value
-    return expression(value).evaluate_with({**_names(context), **_functions(context)})
-
-
-def _names(context: BlockContext) -> dict[str, Any]:
-    return {name: value for name, value in context.keywords.items() if name != "logger"}
-
-
-def _functions(context: BlockContext) -> dict[str, Any]:
-    def variables(name: str) -> Any:
-        if name not in context.keywords:
-            raise QueryFailed(f"variables({name!r}): the run has no such variable")
-        return context.keywords[name]
-
-    return {**context.profiles.functions, "variables": variables}
+        where = located(error, text, (*connector.statements(text), text), context.block.path)
+        raise type(error)(f"{where}: {error}") from error
 
 
 @dataclass
@@ -221,26 +107,48 @@ def _is_read_in_place(context: BlockContext, *, writer: Block, reader: Block) ->
     if not writer.language == reader.language == "sql" or writer.configuration.get("use_raw_sql"):
         return False
     try:
-        place = _place_of(context, writer)
-        if place != _place_of(context, reader):
+        place = place_of(context, writer)
+        if place != place_of(context, reader):
             return False
     except MillraceError:
         return False  # whichever of them it is says so itself
     return context.profiles.profile(place[1]).get("DUCKDB_DATABASE") != ":memory:"
 
 
-def _rendered(context: BlockContext, tables: Sequence[_InputTable], inputs: Sequence[Any]) -> str:
-    by_block = dict(zip(context.upstream, zip(tables, inputs, strict=True), strict=False))
+def _rendered(
+    context: BlockContext, connector: SqlConnector, tables: Sequence[_InputTable], inputs: Sequence[Any]
+) -> PlacedText:
+    names = {
+        **names_of(context),
+        **{table.name: table for table in tables},
+        **functions_of(context),
+        "block_output": partial(_block_output, context, tables, inputs),
+    }
+    words = SqlWords(connector.literal, connector.quoted)
+    return render_sql(context.source, names, words=words, file=context.block.path)
 
-    def block_output(name: str) -> Any:
-        if name not in by_block:
-            raise QueryFailed(f"block_output({name!r}): the block has no such upstream block")
-        table, data = by_block[name]
-        return table if table.table is not None or hasattr(data, "columns") else data
 
-    names = {**_names(context), **{table.name: table for table in tables}}
-    functions = {**_functions(context), "block_output": block_output}
-    return render_sql(context.source, names, functions, file=context.block.path)
+def _block_output(
+    context: BlockContext,
+    tables: Sequence[_InputTable],
+    inputs: Sequence[Any],
+    name: str | None = None,
+    parse: Callable[[Any, Mapping[str, Any]], Any] | None = None,
+) -> Any:
+    """Return what an upstream block returned; without a name, what all of them did, as a list.
+
+    A frame stands for a table, unless `parse` picks something from it.
+    """
+    if name is None:
+        data: Any = list(inputs)
+    elif name in context.upstream:
+        place = context.upstream.index(name)
+        table, data = tables[place], inputs[place]
+        if parse is None and (table.table is not None or hasattr(data, "columns")):
+            return table
+    else:
+        raise QueryFailed(f"block_output({name!r}): the block has no such upstream block")
+    return data if parse is None else parse(data, names_of(context))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,7 @@ class GoogleSettings:
         AccessRefused says which key is wrong; what the key holds is never said.
         """
         if self.is_emulated:
-            return AnonymousCredentials(), self.project  # type: ignore[no-untyped-call]
+            return AnonymousCredentials(), self.project or self._project_of_key()  # type: ignore[no-untyped-call]
         key = self.key or self._key_of_file()
         if key is not None:
             return self._of_service_account(key), self.project or key.get("project_id")
@@ -82,6 +82,13 @@ class GoogleSettings:
                 f"and the machine has no default ones; add a key, or {_LOGIN}"
             ) from None
         return found, self.project or project
+
+    def _project_of_key(self) -> str | None:
+        """Return the project that the key belongs to, where there is a key: an emulator does not need it."""
+        with suppress(AccessRefused):
+            key = self.key or self._key_of_file() or {}
+            return key.get("project_id")
+        return None
 
     def _key_of_file(self) -> Mapping[str, Any] | None:
         if self.key_file is None:

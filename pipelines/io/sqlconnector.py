@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pipelines.io.base import Connector, Policy
 from pipelines.io.errors import ExportRefused
 from pipelines.io.splitting import split
-from pipelines.io.sqltext import Relation, quoted
+from pipelines.io.sqltext import Relation, literal, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,6 +79,10 @@ class SqlConnector(Connector):
     def quoted(self, *names: str) -> str:
         """Return a name, or names joined by dots, as this database quotes them."""
         return ".".join(quoted(name) for name in names if name)
+
+    def literal(self, text: str) -> str:
+        """Return a text as a literal, as this database reads it."""
+        return literal(text)
 
     def table_sql(self, relation: Relation) -> str:
         """Return a table as it is written in SQL."""

@@ -20,6 +20,7 @@ _TOKENS = re.compile(
     """,
     re.DOTALL | re.VERBOSE,
 )
+_ESCAPES = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r"}  # the backslash first
 _NAME = re.compile(r"(?<![:\w]):([A-Za-z_]\w*)")
 
 
@@ -37,6 +38,13 @@ def quoted_list(names: Iterable[str]) -> str:
 def literal(text: str) -> str:
     """Return a text as a literal, for the few statements that take no bound values."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def escaped_literal(text: str) -> str:
+    """Return a text as a literal where a backslash begins an escape, as in MySQL and BigQuery."""
+    for character, written in _ESCAPES.items():
+        text = text.replace(character, written)
+    return f"'{text}'"
 
 
 @dataclass(frozen=True, slots=True)

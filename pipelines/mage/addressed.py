@@ -12,12 +12,20 @@ from typing import Any, ClassVar
 from sqlalchemy import URL
 
 from pipelines.io.config import Profile
+from pipelines.io.errors import ConnectorError
 from pipelines.mage.databases import Database
+from pipelines.mage.profiles import BaseConfigLoader, ConfigFileLoader
 from pipelines.mage.repository import places
 
 
 class _Addressed(Database):
     connector = "SQLAlchemy"
+    schema_key: ClassVar[str] = "SCHEMA"
+
+    def __init__(self, *, config: BaseConfigLoader | None = None, verbose: bool = True, **settings: Any):
+        loader = config or ConfigFileLoader(config=self._keys_of(settings))
+        self._address = self.url_of(loader.settings)
+        super().__init__(config=loader)
 
     @classmethod
     def settings_of(cls, profile: Profile) -> Profile:
@@ -25,8 +33,6 @@ class _Addressed(Database):
         if schema := profile.get(f"{cls.prefix}_{cls.schema_key}"):
             values["SQLALCHEMY_SCHEMA"] = str(schema)
         return Profile.of_values(values, root=places().root, name=profile.name)
-
-    schema_key: ClassVar[str] = "SCHEMA"
 
     @classmethod
     @abstractmethod
@@ -81,26 +87,21 @@ class OracleDB(_Addressed):
         return _url(profile, "oracle+oracledb", keys, service, 1521)
 
 
-class _SchemaLast(_Addressed):
-    """Takes the table first in `export`, and appends by default, as Mage does for warehouses."""
+class Redshift(_Addressed):
+    """Reads and writes Redshift."""
+
+    prefix = "REDSHIFT"
 
     def export(  # type: ignore[override]  # Mage's classes differ in this very way
         self,
         df: Any,
         table_name: str | None = None,
-        database: str | None = None,
         schema: str | None = None,
         if_exists: str = "append",
         **options: Any,
     ) -> None:
         """Write a frame into a table, whole or not at all."""
         super().export(df, schema, table_name, if_exists, **options)
-
-
-class Redshift(_SchemaLast):
-    """Reads and writes Redshift."""
-
-    prefix = "REDSHIFT"
 
     @classmethod
     def url_of(cls, profile: Profile) -> URL:
@@ -113,15 +114,36 @@ class Redshift(_SchemaLast):
         return _url(profile, "redshift+psycopg2", keys, {}, 5439)
 
 
-class Snowflake(_SchemaLast):
+class Snowflake(_Addressed):
     """Reads and writes Snowflake."""
 
     prefix = "SNOWFLAKE"
     schema_key = "DEFAULT_SCHEMA"
 
+    def export(  # type: ignore[override]  # Mage's classes differ in this very way
+        self,
+        df: Any,
+        table_name: str | None = None,
+        database: str | None = None,
+        schema: str | None = None,
+        if_exists: str = "append",
+        **options: Any,
+    ) -> None:
+        """Write a frame into a table, whole or not at all. Raises ConnectorError for another database."""
+        there = self._address.database or ""
+        if database and database.upper() != there.upper():
+            raise ConnectorError(
+                f"Snowflake().export() cannot write to database {database!r}: the profile connects to "
+                f"{there!r}; name a profile whose SNOWFLAKE_DEFAULT_DB it is"
+            )
+        super().export(df, schema, table_name, if_exists, **options)
+
     @classmethod
     def url_of(cls, profile: Profile) -> URL:
         keys = _keys("SNOWFLAKE", host="SNOWFLAKE_ACCOUNT", database="SNOWFLAKE_DEFAULT_DB")
         del keys["port"]
-        warehouse = str(profile.get("SNOWFLAKE_DEFAULT_WH") or "")
-        return _url(profile, "snowflake", keys, {"warehouse": warehouse} if warehouse else {})
+        given = {
+            "warehouse": profile.get("SNOWFLAKE_DEFAULT_WH"),
+            "role": profile.get("SNOWFLAKE_ROLE"),
+        }
+        return _url(profile, "snowflake", keys, {name: str(value) for name, value in given.items() if value})

@@ -19,11 +19,10 @@ from pipelines import io
 from pipelines.io.config import Profile
 from pipelines.io.frames import is_streamed, to_arrow, to_reader
 from pipelines.io.sqlconnector import SqlConnector
-from pipelines.io.sqltext import statements
 from pipelines.mage.cleaning import column_names
 from pipelines.mage.formats import BaseIO
 from pipelines.mage.profiles import BaseConfigLoader, ConfigFileLoader
-from pipelines.template_sql import sql_literal
+from pipelines.template_sql import as_literal
 
 _DRIVER_BIND = re.compile(r"%\((\w+)\)s")
 
@@ -93,13 +92,24 @@ class Database(BaseIO):
         """Return the rows of a query."""
         values = query_variables.pop("params", None) or query_variables
         with self._transaction() as session:
-            return self._connector.read(session, _bound(query_string, values), limit=limit)
+            return self._connector.read(session, self._bound(query_string, values), limit=limit)
 
     def execute(self, query_string: str, **query_variables: Any) -> None:
         """Run statements. They are kept once `commit` is called, or the `with` ends well."""
         with self._transaction() as session:
-            for statement in statements(_bound(query_string, query_variables)):
+            for statement in self._connector.statements(self._bound(query_string, query_variables)):
                 self._connector.run(session, statement)
+
+    def _bound(self, query: str, values: Mapping[str, Any]) -> str:
+        """Write values in the place of `%(name)s`, as the driver would."""
+        if not values:
+            return query
+
+        def written(place: re.Match[str]) -> str:
+            name = place[1]
+            return as_literal(values[name], self._connector.literal) if name in values else place[0]
+
+        return _DRIVER_BIND.sub(written, query).replace("%%", "%")
 
     def execute_queries(
         self,
@@ -214,15 +224,6 @@ def _renamed(df: Any, naming: Naming, *, index: bool) -> Any:
 
 def _lower(name: str | None) -> str | None:
     return None if name is None else name.lower()
-
-
-def _bound(query: str, values: Mapping[str, Any]) -> str:
-    """Write values in the place of `%(name)s`, as the driver would."""
-    if not values:
-        return query
-    return _DRIVER_BIND.sub(
-        lambda match: sql_literal(values[match[1]]) if match[1] in values else match[0], query
-    ).replace("%%", "%")
 
 
 class Postgres(Database):

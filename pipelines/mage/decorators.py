@@ -12,19 +12,19 @@ from pipelines.decorators import (
     custom,
     data_exporter,
     data_loader,
+    on_failure,
+    on_success,
     sensor,
     test,
     transformer,
 )
 
-__all__ = ["INJECTED", "callback", "condition", "custom", "data_exporter", "data_loader", "sensor", "test"]
-__all__ += ["transformer"]
+__all__ = ["INJECTED", "callback", "condition", "custom", "data_exporter", "data_loader", "on_failure"]
+__all__ += ["on_success", "sensor", "test", "transformer"]
 
 # What nothing here calls. They can be imported, so that files which carry them can be read.
 preprocesser = Decorator("preprocesser")
 extension = Decorator("extension")
-on_success = Decorator("on_success")
-on_failure = Decorator("on_failure")
 render = Decorator("render")
 columns = Decorator("columns")
 x = Decorator("x")
@@ -44,5 +44,5 @@ data_integration_query = Decorator("data_integration_query")
 # The names that a block's file finds as globals.
 INJECTED: Mapping[str, Decorator] = {
     **DECORATORS,
-    **{one.name: one for one in (preprocesser, extension, on_success, on_failure)},
+    **{one.name: one for one in (preprocesser, extension)},
 }

@@ -11,19 +11,24 @@ from pipelines.parse_fields import closest, words
 
 ROOT_NAME = "mage_ai"
 
-_DECORATORS = """
-    data_loader transformer data_exporter sensor custom callback condition test on_success on_failure
+_DECORATORS = words(
+    "data_loader transformer data_exporter sensor custom callback condition test on_success on_failure"
+)
+# They can be imported, so that files which carry them can be read; nothing calls what they mark.
+_MARKS = words(
+    """
     preprocesser extension render columns x y xy data_source configuration streaming_source streaming_sink
     data_integration_source data_integration_destination data_integration_catalog data_integration_config
     data_integration_selected_streams data_integration_query
-"""
+    """
+)
 
 # Each module of `mage_ai`, below its root: our module, and the names in it.
 MODULES: Mapping[str, tuple[str, frozenset[str]]] = {
     module: (f"pipelines.mage.{ours}", words(names))
     for module, ours, names in (
         ("", "running", "run"),
-        ("data_preparation.decorators", "decorators", _DECORATORS),
+        ("data_preparation.decorators", "decorators", " ".join(_DECORATORS | _MARKS)),
         ("settings.repo", "repository", "get_repo_path get_repo_name get_data_dir get_variables_dir"),
         (
             "data_preparation.repo_manager",
@@ -91,6 +96,7 @@ REMEDIES: Mapping[str, str] = {
 
 # What works, and not quite as in Mage.
 DIFFERS: Mapping[str, str] = {
+    **{f"data_preparation.decorators.{name}": "nothing calls the function that it marks" for name in _MARKS},
     "run": "waits for the run of the whole pipeline; block_uuid and run_sensors choose nothing",
     "data_cleaner.transformer_actions.constants.ActionType": "custom, expand_column, group, join, "
     "remove_outliers, union, update_type and update_value are refused: write them with pandas",

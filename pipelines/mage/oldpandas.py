@@ -10,6 +10,7 @@ import ast
 from typing import Any
 
 from pipelines.chained import in_place_part, is_chained
+from pipelines.mage.additions import with_import
 
 _ASSIGN = "__millrace_assign_part__"
 
@@ -18,9 +19,7 @@ def as_older_pandas(tree: ast.Module) -> ast.Module:
     """Return the tree with such statements written as assignments to the frame."""
     rewriter = _Rewriter()
     changed: ast.Module = rewriter.visit(tree)
-    if rewriter.needs_helper:
-        changed.body.insert(_after_future_imports(changed), _import_of_helper())
-    return changed
+    return with_import(changed, __name__, "assign_part", _ASSIGN) if rewriter.needs_helper else changed
 
 
 class _Rewriter(ast.NodeTransformer):
@@ -91,19 +90,3 @@ def _as_target(part: ast.expr) -> ast.expr:
         return ast.copy_location(ast.Subscript(part.value, part.slice, ast.Store()), part)
     assert isinstance(part, ast.Attribute)
     return ast.copy_location(ast.Attribute(part.value, part.attr, ast.Store()), part)
-
-
-def _import_of_helper() -> ast.ImportFrom:
-    return ast.ImportFrom(__name__, [ast.alias("assign_part", _ASSIGN)], 0)
-
-
-def _after_future_imports(tree: ast.Module) -> int:
-    """Return where a statement may stand first: behind the docstring and the imports from `__future__`."""
-    place = 0
-    for index, statement in enumerate(tree.body):
-        is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-        is_future = isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
-        if not (is_text or is_future):
-            break
-        place = index + 1
-    return place

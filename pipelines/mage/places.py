@@ -7,8 +7,10 @@ so. Here a project lies anywhere.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SOURCE_FOLDER = "/home/src"
 _DATA_FOLDER = "mage_data"
@@ -44,6 +46,12 @@ class Places:
         if SOURCE_FOLDER not in text or not self.is_mapped:
             return text
         return _SOURCE_PATH.sub(lambda match: self._place(match[0], match["below"]), text)
+
+    def located_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return variables of a run, those that are texts with their paths as they are here."""
+        return {
+            name: self.located(value) if isinstance(value, str) else value for name, value in values.items()
+        }
 
     def _place(self, whole: str, below: str) -> str:
         parts = [part for part in below.split("/") if part]

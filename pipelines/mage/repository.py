@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from pipelines.errors import MillraceError
@@ -35,6 +35,13 @@ def places() -> Places:
     if found is None:
         raise MillraceError("the names of mage_ai work only while a run goes on; use `millrace run`")
     return found
+
+
+def located(path: Any) -> Any:
+    """Return a path that the project's code has put together, as it is here."""
+    if isinstance(path, str):
+        return places().located(path)
+    return type(path)(places().located(str(path))) if isinstance(path, PurePath) else path
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:

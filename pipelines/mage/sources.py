@@ -10,6 +10,7 @@ from types import CodeType
 
 from pipelines.mage.names import ROOT_NAME
 from pipelines.mage.oldpandas import as_older_pandas
+from pipelines.mage.paths import with_located_paths
 from pipelines.mage.places import SOURCE_FOLDER, Places
 
 
@@ -23,7 +24,7 @@ def compiled(source: str, file: str, places: Places | None) -> CodeType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # told once, when the tree is compiled
         tree = ast.parse(source, file)
-    tree = _Located(places).visit(tree)
+    tree = with_located_paths(tree, places)
     if is_of_mage(source):
         tree = as_older_pandas(tree)
     return compile(ast.fix_missing_locations(tree), file, "exec", dont_inherit=True)
@@ -32,15 +33,3 @@ def compiled(source: str, file: str, places: Places | None) -> CodeType:
 def is_of_mage(source: str) -> bool:
     """Tell whether the code was written for Mage: its templates all import from `mage_ai`."""
     return ROOT_NAME in source
-
-
-class _Located(ast.NodeTransformer):
-    """Maps the paths in texts, those in f-strings among them."""
-
-    def __init__(self, places: Places) -> None:
-        self._places = places
-
-    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
-        if isinstance(node.value, str) and SOURCE_FOLDER in node.value:
-            return ast.copy_location(ast.Constant(self._places.located(node.value), node.kind), node)
-        return node

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from service.cli.check import pipelines_of, print_project
 from service.cli.options import json_option
 from service.cli.output import console, print_json, table
 from service.mage_import import Copied, Inventory, Note, copy_files, take_inventory
+
+_SHOWN_PLACES = 3  # of one difference; --json has them all
 
 
 @click.group(name="import")
@@ -40,8 +42,10 @@ def mage(source: Path, write: bool, target: Path | None, as_json: bool) -> None:
     anything that looks like a secret; files that are there already are never written over.
     """
     root = source.resolve()
-    if not (root / "metadata.yaml").exists() and not (root / "pipelines").is_dir():
-        raise click.UsageError(f"{source} is no project: it has neither metadata.yaml nor pipelines/")
+    if not _is_project(root):
+        raise click.UsageError(
+            f"{source} is no project: it has neither metadata.yaml nor pipelines/{_hint(source, root)}"
+        )
     project, inventory = Project.load(root), take_inventory(root)
     copied = _copied(root, (target or Path()).resolve(), inventory) if write else None
     if as_json:
@@ -50,6 +54,16 @@ def mage(source: Path, write: bool, target: Path | None, as_json: bool) -> None:
         _print(project, inventory, copied)
     if copied is not None and copied.kept:
         raise click.exceptions.Exit(1)
+
+
+def _is_project(folder: Path) -> bool:
+    return (folder / "metadata.yaml").exists() or (folder / "pipelines").is_dir()
+
+
+def _hint(source: Path, root: Path) -> str:
+    """Return which folders in it are projects: repositories mostly hold them one floor down."""
+    found = [str(source / folder.name) for folder in sorted(root.iterdir()) if _is_project(folder)]
+    return f"; but {', '.join(found)} would do" if found else ""
 
 
 def _copied(root: Path, target: Path, inventory: Inventory) -> Copied:
@@ -83,8 +97,8 @@ def _json_of(project: Project, inventory: Inventory, copied: Copied | None) -> d
 
 def _print(project: Project, inventory: Inventory, copied: Copied | None) -> None:
     print_project(project)
-    _print_notes("what behaves differently", inventory.differences)
-    _print_notes("what is not copied", inventory.left)
+    _print_rows(("what behaves differently", "where"), _by_message(inventory.differences))
+    _print_rows(("what is not copied", "why"), [(note.file, note.message) for note in inventory.left])
     out = console()
     if copied is None:
         out.print(f"\n{len(inventory.copied)} files would be copied; nothing was written (see --write)")
@@ -94,9 +108,21 @@ def _print(project: Project, inventory: Inventory, copied: Copied | None) -> Non
         out.print(f"{name} is there and differs; it was left as it is", markup=False)
 
 
-def _print_notes(title: str, notes: Iterable[Note]) -> None:
-    rows = [(f"{note.file}:{note.line}", note.message) for note in notes]
+def _by_message(notes: Iterable[Note]) -> list[tuple[str, str]]:
+    """Return each message once, with the first places that it is true of."""
+    places: dict[str, list[str]] = {}
+    for note in notes:
+        places.setdefault(note.message, []).append(f"{note.file}:{note.line}")
+    return [(message, _first_of(where)) for message, where in places.items()]
+
+
+def _first_of(places: Sequence[str]) -> str:
+    more = len(places) - _SHOWN_PLACES
+    return ", ".join(places[:_SHOWN_PLACES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _print_rows(columns: tuple[str, str], rows: Sequence[tuple[str, str]]) -> None:
     if rows:
         out = console()
         out.print()
-        out.print(table((title, "why"), rows))
+        out.print(table(columns, rows))

@@ -45,6 +45,7 @@ def start(runtime: Runtime, caller: Caller, wanted: Mapping[str, Any]) -> tuple[
 
     Raises ClaimLost, Refused, UnknownPipeline or InputError before anything is written.
     """
+    runtime.projects.refresh()  # the block may have written a variable for the run just now
     home = runtime.projects.get(caller.project)
     date = wanted["execution_date"]
     new = new_run(

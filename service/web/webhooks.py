@@ -9,29 +9,20 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
+from pipelines.calls import MAGE_STATUS
 from service.dispatcher import Dispatcher
 from service.intake.doors import ADDRESS_PREFIX, Door
 from service.intake.refusals import Cause, Refused
 from service.matching.planning import Arrival
 from service.store import runs
 from service.store.session import Database
-from service.store.values import Recorded, Run, RunState
+from service.store.values import Recorded, Run
 from service.web.deliveries import answer_body, answer_to, deliver, wait_seconds
 from service.web.entrance import Entrance
 from service.web.parts import WebParts
 from service.web.problems import Refusal
 from service.web.schemas import iso_time, run_json
 from service.web.waiting import RunWaiters
-
-# The names under which Mage speaks of the states of a run.
-_MAGE_STATUS = {
-    RunState.QUEUED: "initial",
-    RunState.WAITING: "initial",
-    RunState.RUNNING: "running",
-    RunState.SUCCEEDED: "completed",
-    RunState.FAILED: "failed",
-    RunState.CANCELLED: "cancelled",
-}
 
 
 def blueprint(parts: WebParts) -> Blueprint:
@@ -134,7 +125,7 @@ def _mage_run(run: Run, schedule_id: int) -> dict[str, Any]:
         "id": run.id,
         "pipeline_schedule_id": schedule_id,
         "pipeline_uuid": run.pipeline,
-        "status": _MAGE_STATUS[run.state],
+        "status": MAGE_STATUS[run.state],
         "execution_date": iso_time(run.execution_date),
         "created_at": iso_time(run.created_at),
         "started_at": iso_time(run.started_at) if run.started_at else None,

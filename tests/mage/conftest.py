@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.parts.bigquery import PROJECT, BigQueryEmulator
 from tests.parts.example import Bench, bench
 from tests.parts.gcs import GcsEmulator
 from tests.parts.google_tokens import key_of
@@ -41,7 +42,10 @@ def folder(tmp_path: Path) -> ProjectFolder:
 
 @pytest.fixture(scope="module")
 def zoomcamp(
-    postgres_server: PostgresServer, gcs: GcsEmulator, tmp_path_factory: pytest.TempPathFactory
+    postgres_server: PostgresServer,
+    gcs: GcsEmulator,
+    bigquery: BigQueryEmulator,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Zoomcamp]:
     """Lay the project as `docker compose` has it: a key beside it, and the address of things in variables."""
     around = tmp_path_factory.mktemp("zoomcamp")
@@ -57,6 +61,7 @@ def zoomcamp(
             "POSTGRES_SCHEMA": "magic",
             "POSTGRES_PORT": "5432",
             "GCS_BUCKET": bucket,
+            "BIGQUERY_EMULATOR_HOST": bigquery.endpoint,
             "CLOUD_STORAGE_EMULATOR_ENDPOINT": gcs.endpoint,
             **gcs.environ,
         }.items():
@@ -72,10 +77,10 @@ def write_key(path: Path) -> None:
     private = key_of("zoomcamp").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     key = {
         "type": "service_account",
-        "project_id": "tests",
+        "project_id": PROJECT,
         "private_key_id": "one",
         "private_key": private.decode(),
-        "client_email": "zoomcamp@tests.iam.gserviceaccount.com",
+        "client_email": f"zoomcamp@{PROJECT}.iam.gserviceaccount.com",
         "client_id": "1",
         "token_uri": "http://127.0.0.1:1/token",
     }

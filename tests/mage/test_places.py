@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from pipelines.mage.importing import mage_names
 from pipelines.mage.places import Places
 from pipelines.mage.sources import compiled
 
@@ -48,12 +49,21 @@ def test_other_text_stays(places: Places, text: str) -> None:
     assert places.located(text) == text
 
 
+def test_variables_of_a_run_are_mapped(places: Places) -> None:
+    given = {"path": "/home/src/shop/data", "days": 3, "names": ["/home/src/data"]}
+
+    found = places.located_values(given)
+
+    assert found == {**given, "path": f"{places.root}/data"}
+
+
 def test_project_in_home_src_keeps_its_paths() -> None:
     assert Places(Path("/home/src/shop")).located("/home/src/x/y") == "/home/src/x/y"
 
 
 def executed(source: str, places: Places, **names: Any) -> dict[str, Any]:
-    exec(compiled(source, str(places.root / "block.py"), places), names)
+    with mage_names(places):
+        exec(compiled(source, str(places.root / "block.py"), places), names)
     return names
 
 
@@ -73,6 +83,38 @@ def test_texts_of_code_are_mapped_and_lines_stay(places: Places) -> None:
         found["where"]()
     assert caught.traceback[-1].lineno == 4
     assert str(caught.traceback[-1].statement).strip() == "raise ValueError('/home/src/data')"
+
+
+@pytest.mark.parametrize(
+    ("expression", "place"),
+    [
+        ("os.path.join('/home/src', 'key.json')", "key.json"),
+        ("os.path.join('/home/src', 'shop', 'data', name + '.csv')", "my-shop/data/x.csv"),
+        ("join('/home/src', f'data/{name}.csv')", "my-shop/data/x.csv"),
+        ("f'/home/src/{project}/data/{name}.csv'", "my-shop/data/x.csv"),
+        ("'/home/src/' + project + '/data'", "my-shop/data"),
+        ("'/home/src/%s/data' % project", "my-shop/data"),
+        ("'/home/src/{}/data'.format(project)", "my-shop/data"),
+        ("str(Path('/home/src') / 'key.json')", "key.json"),
+        ("str(Path('/home/src', project).joinpath('data'))", "my-shop/data"),
+        ("str(pathlib.Path('/home/src/shop') / 'data' / name)", "my-shop/data/x"),
+        ("os.path.join(str(len('/home/src/data') and ''), '/home/src/data')", "my-shop/data"),
+    ],
+)
+def test_path_that_is_put_together_is_mapped_as_a_whole(places: Places, expression: str, place: str) -> None:
+    source = (
+        '"""A block."""\nfrom __future__ import annotations\n'
+        "import os, pathlib\nfrom os.path import join\nfrom pathlib import Path\n"
+        f"project, name = 'shop', 'x'\nfound = {expression}\n"
+    )
+
+    assert executed(source, places)["found"] == str(places.root.parent / place)
+
+
+def test_path_object_stays_one(places: Places) -> None:
+    source = "from pathlib import Path\nfound = Path('/home/src') / 'shop'\n"
+
+    assert executed(source, places)["found"] == places.root
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from service.checks import problems_of
 from service.store.values import Run, RunState
 from tests.mage.conftest import Zoomcamp
 from tests.parts.bigquery import PROJECT, BigQueryEmulator
-from tests.parts.example import bench, trip_source
+from tests.parts.example import trip_source
 from tests.parts.gcs import GcsEmulator
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -97,13 +97,9 @@ def test_parameterised_pipeline_names_its_object_by_the_date(
     assert "2024/01/05/daily_trips.parquet" in gcs.names(zoomcamp.bucket)
 
 
-def test_gcs_to_bigquery(
-    zoomcamp: Zoomcamp, source: str, bigquery: BigQueryEmulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", bigquery.endpoint)
-    with bench(zoomcamp.bench.root) as running:
-        loaded = running.run("api_to_gcs", source=source)
-        run = running.run("gcs_to_bigquery", project=PROJECT)
+def test_gcs_to_bigquery(zoomcamp: Zoomcamp, source: str, bigquery: BigQueryEmulator) -> None:
+    loaded = zoomcamp.bench.run("api_to_gcs", source=source)
+    run = zoomcamp.bench.run("gcs_to_bigquery", project=PROJECT)
 
     assert_succeeded(zoomcamp, run)
     kept = rows_of(loaded, "transform_taxi_data")

@@ -136,7 +136,8 @@ def calls(bench: Bench, block: Block, source: str, *above: Block) -> list[list[s
     spec = bench.spec(*((one, "") for one in above), (block, source))
     profiles = Profiles(bench.root, environ=bench.environ, secrets=Secrets(None, {}))
     runner = BlockRunner(spec, profiles, bench.checkpoints, bench.crash)
-    return list(DbtSettings.of(runner._context(Node(block, State.READY, 1))).calls(bench.root / "made"))
+    context = runner._context(Node(block, State.READY, 1), block)
+    return list(DbtSettings.of(context).calls(bench.root / "made"))
 
 
 def test_what_is_wrong_is_said_in_one_line(bench: Bench) -> None:

@@ -168,6 +168,7 @@ def test_code_is_found_where_mage_looks_for_it(folder: ProjectFolder) -> None:
         - {uuid: copy_of_copy, type: data_loader, replicated_block: copy}
         - {uuid: load_trips, type: data_loader, configuration: {file_source: {path: /home/src/old/x.py}}}
         - {uuid: beside, type: custom, configuration: {file_path: shared/lib.py}}
+        - {uuid: below, type: custom, configuration: {file_path: /home/src/my-old-shop/custom/sub/deep.py}}
         - {uuid: sub/deep, type: custom}
         """,
     )
@@ -181,5 +182,6 @@ def test_code_is_found_where_mage_looks_for_it(folder: ProjectFolder) -> None:
         "copy_of_copy": "data_loaders/load_trips.py",
         "load_trips": "data_loaders/load_trips.py",
         "beside": "../shared/lib.py",
+        "below": "custom/sub/deep.py",
         "sub/deep": "custom/sub/deep.py",
     }

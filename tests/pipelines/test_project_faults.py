@@ -135,8 +135,8 @@ def test_cycle_through_a_block_without_code_is_told_beside_the_missing_file(fold
         ("{name: load, type: callback}", "stands under `callbacks:` of the pipeline"),
         ("{name: load, type: data_loader, upstream_blocks: {a: b}}", "must be a list of names"),
         (
-            "{name: q, type: data_loader, language: sql, configuration: {data_provider: bigquery}}",
-            "'bigquery' is not",
+            "{name: q, type: data_loader, language: sql, configuration: {data_provider: bigquerry}}",
+            "'bigquerry' is unknown",
         ),
         ("just text", "must be a mapping"),
     ],

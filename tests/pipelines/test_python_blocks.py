@@ -127,6 +127,12 @@ def test_keywords_are_variables_and_facts_of_the_run(bench: Bench) -> None:
     assert bench.outputs("a") == (3, EXECUTION_DATE, "a", 1)
 
 
+def test_a_path_of_mages_container_in_a_variable_is_one_of_the_project(bench: Bench) -> None:
+    bench.run(python("a", loader("return kwargs['path']")), variables={"path": "/home/src/data/x.csv"})
+
+    assert bench.outputs("a") == (str(bench.root / "data" / "x.csv"),)
+
+
 def test_a_function_without_kwargs_gets_what_it_names(bench: Bench) -> None:
     bench.run(python("a", loader("return month, limit", "*, month, limit=7")), variables={"month": 3})
 

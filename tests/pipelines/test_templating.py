@@ -219,13 +219,13 @@ def test_sql_has_strict_names_statements_and_public_attributes() -> None:
     columns = "{% for c in columns %}{{ c }}{% if not loop.last %}, {% endif %}{% endfor %}"
     text = columns + " from t where y = {{ day.year }}"
 
-    rendered = render_sql(text, {"columns": ["a", "b"], "day": date(2024, 1, 1)}, {})
+    rendered = render_sql(text, {"columns": ["a", "b"], "day": date(2024, 1, 1)})
 
     assert rendered == "a, b from t where y = 2024"
     with pytest.raises(TemplateError, match="line 2: 'ds' is undefined"):
-        render_sql("select\n'{{ ds }}'", {}, {})
+        render_sql("select\n'{{ ds }}'", {})
     with pytest.raises(TemplateError):
-        render_sql("{{ day.__class__ }}", {"day": date(2024, 1, 1)}, {})
+        render_sql("{{ day.__class__ }}", {"day": date(2024, 1, 1)})
 
 
 def test_sql_is_checked_without_its_names() -> None:

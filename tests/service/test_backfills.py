@@ -83,7 +83,7 @@ class Field:
                 lease_seconds=60,
                 projects=["demo"],
                 pin=lambda _run: pin,
-                only=run.id,
+                only=[run.id],
             ),
         )
         at = datetime.now(UTC)

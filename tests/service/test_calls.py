@@ -110,6 +110,19 @@ assert trigger_pipeline("child", key="other").id != run.id
     wait_until(lambda: bench.journal().count("work") == 2, seconds=20, what="both runs")
 
 
+def test_a_run_sees_the_variable_that_was_written_before_it_was_started(running: Calls) -> None:
+    running.pipeline("counts", running.block("tells", "note(kwargs, f' {kwargs.get(\"mark\")}')"))
+    body = """
+set_global_variable("counts", "mark", 5)
+trigger_pipeline("counts", check_status=True)
+"""
+    running.pipeline("sets", running.block("writes", body))
+
+    assert running.run("sets").state is RunState.SUCCEEDED
+
+    assert running.said("tells") == ["tells 5"]
+
+
 def test_a_pipeline_cannot_run_within_itself(running: Calls) -> None:
     running.pipeline("round", running.block("calls_about", "trigger_pipeline('about', check_status=True)"))
     running.pipeline(

@@ -89,6 +89,21 @@ def test_watch_notices_a_change_and_tells(tmp_path: Path) -> None:
         watch.stop()
 
 
+def test_watch_tells_of_a_change_that_somebody_else_saw_first(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "shop")
+    projects = Projects([root])
+    told = threading.Event()
+    watch = ProjectsWatch(projects, every_seconds=0.02, on_change=(told.set,))
+    add_pipeline(root, "daily")
+    assert projects.refresh()
+
+    watch.start()
+    try:
+        assert told.wait(10)
+    finally:
+        watch.stop()
+
+
 def test_watch_outlives_an_error_of_whom_it_tells(tmp_path: Path) -> None:
     root = make_project(tmp_path / "shop")
     calls: list[int] = []

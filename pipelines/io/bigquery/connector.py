@@ -30,7 +30,7 @@ from pipelines.io.bigquery.settings import BigQuerySettings
 from pipelines.io.bigquery.writing import WRITE, existing_table, full_dataset, remove_aside, write_frame
 from pipelines.io.effects import Effect
 from pipelines.io.sqlconnector import SqlConnector, bound_values
-from pipelines.io.sqltext import Relation
+from pipelines.io.sqltext import Relation, escaped_literal
 
 if TYPE_CHECKING:
     from pipelines.io.config import Profile
@@ -63,6 +63,9 @@ class BigQuery(SqlConnector):
     @property
     def schema(self) -> str:
         return self._settings.dataset
+
+    def literal(self, text: str) -> str:
+        return escaped_literal(text)
 
     def load(
         self,
@@ -233,8 +236,11 @@ class BigQuery(SqlConnector):
         return Jobs(client, self._settings, self._settings.location, None)
 
     def _home(self, client: bigquery.Client) -> str | None:
-        """Return where jobs run that name no target: their ids are known only there."""
-        if self._settings.location or not self._settings.dataset:
+        """Return where jobs run that name no target: their ids are known only there.
+
+        The dataset of bare names is made when it is not there: tables of frames go into it.
+        """
+        if not self._settings.dataset:
             return self._settings.location
         return self._location(client, Table(self._settings.dataset, ""))
 

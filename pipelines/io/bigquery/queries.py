@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -26,6 +28,7 @@ _TYPES: tuple[tuple[type, str], ...] = (
 )
 # What may stand between BEGIN TRANSACTION and its end.
 _OF_TRANSACTIONS = frozenset({"DELETE", "INSERT", "MERGE", "SELECT", "TRUNCATE", "UPDATE", "WITH"})
+_PLACE = re.compile(r" at \[(?P<line>\d+):(?P<column>\d+)\]")
 _DIGITS_OF_NUMERIC = 9  # after the point
 
 
@@ -88,7 +91,8 @@ def run_query(
             config.maximum_bytes_billed = limit
         return jobs.client.query(query, config, job_id=name, location=jobs.location, job_retry=None)
 
-    job: bigquery.QueryJob = jobs.run(step, start)
+    with placed(query):
+        job: bigquery.QueryJob = jobs.run(step, start)
     return job
 
 
@@ -107,8 +111,21 @@ def dry_run(jobs: Jobs, query: str, config: bigquery.QueryJobConfig) -> bigquery
     """Ask what a query would read and give, without running it."""
     dry: Any = bigquery.QueryJobConfig.from_api_repr(config.to_api_repr())
     dry.dry_run, dry.use_query_cache = True, False
-    with jobs.told():
+    with placed(query), jobs.told():
         return jobs.client.query(query, dry, location=jobs.location, job_retry=None)
+
+
+@contextmanager
+def placed(query: str) -> Iterator[None]:
+    """Tell of an error where in the query it is: BigQuery ends its sentence by `at [line:column]`."""
+    try:
+        yield
+    except QueryFailed as error:
+        place = _PLACE.search(str(error))
+        if place is not None and error.statement is None:
+            before = query.splitlines(keepends=True)[: int(place["line"]) - 1]
+            error.statement, error.offset = query, sum(map(len, before)) + int(place["column"]) - 1
+        raise
 
 
 def _size(count: int) -> str:

@@ -84,7 +84,9 @@ def refused(order: Order, error: QueryFailed) -> ExportRefused:
     """Say which table could not be written."""
     if order.if_exists is IfExists.FAIL and isinstance(error.__cause__, exceptions.Conflict):
         return TargetExists(f"{order.target} exists already, and the export says if_exists='fail'")
-    return ExportRefused(f"cannot write to {order.target}: {error}")
+    made = ExportRefused(f"cannot write to {order.target}: {error}")
+    made.statement, made.offset = error.statement, error.offset
+    return made
 
 
 def spooled(data: Any, order: Order, existing: bigquery.Table | None, path: Path, *, index: bool) -> Rows:

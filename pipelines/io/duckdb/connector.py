@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from pipelines.io.base import Policy, refuse_unknown
+from pipelines.io.duckdb.faults import with_place
 from pipelines.io.duckdb.reading import read_query, stream_query
 from pipelines.io.duckdb.streaming import Rereadable, reader_for_each_try, stage_once, write_stream
 from pipelines.io.duckdb.tables import (
@@ -328,4 +329,4 @@ def _told(prefix: str, kind: type[QueryFailed] | type[ExportRefused]) -> Iterato
         raise
     except duckdb.Error as error:
         sentence = str(error).split("\n\nLINE", maxsplit=1)[0]
-        raise kind(f"{prefix}{' '.join(sentence.split())}") from error
+        raise with_place(kind(f"{prefix}{' '.join(sentence.split())}"), error) from error

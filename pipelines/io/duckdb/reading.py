@@ -12,6 +12,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
+from pipelines.io.duckdb.faults import noted
 from pipelines.io.errors import QueryFailed
 from pipelines.io.frames import FrameKind, give
 
@@ -52,7 +53,8 @@ def stream_query(
 def _relation(
     connection: duckdb.DuckDBPyConnection, query: str, binds: dict[str, Any]
 ) -> duckdb.DuckDBPyRelation:
-    relation = connection.sql(query, params=binds or None)
+    with noted(query):
+        relation = connection.sql(query, params=binds or None)
     if relation is None:
         raise QueryFailed("the statement returns no rows; use execute() for it")
     return relation

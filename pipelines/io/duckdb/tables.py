@@ -19,6 +19,7 @@ from pipelines.io.columns import (
     example_of,
     whole_numbers,
 )
+from pipelines.io.duckdb.faults import noted
 from pipelines.io.errors import ExportRefused, TargetExists
 from pipelines.io.sqltext import Relation, first_word, only_reads, quoted, quoted_list
 
@@ -98,7 +99,8 @@ def run(
     connection: duckdb.DuckDBPyConnection, statement: str, values: object = None
 ) -> list[tuple[object, ...]]:
     """Run one statement to its end and return its rows."""
-    rows: list[tuple[object, ...]] = connection.execute(statement, values).fetchall()
+    with noted(statement):
+        rows: list[tuple[object, ...]] = connection.execute(statement, values).fetchall()
     return rows
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipelines.io.base import Policy, refuse_unknown
 from pipelines.io.effects import EFFECTS_COLUMNS, EFFECTS_TABLE, Effect, transaction, write_once
-from pipelines.io.errors import ConnectionFailed, ExportRefused, QueryFailed
+from pipelines.io.errors import ConnectionFailed, ConnectorError, ExportRefused, QueryFailed
 from pipelines.io.frames import FrameKind, give, is_streamed, to_arrow, to_reader
 from pipelines.io.postgres import tables
 from pipelines.io.postgres.adbc import read_table, stream_query
@@ -265,7 +265,8 @@ class _Ledger:
 
     def rollback(self) -> None:
         if not self._cursor.connection.closed:
-            self._cursor.execute("ROLLBACK")
+            with self._cursor.connection.cursor() as another:  # the first one knows which statement failed
+                another.execute("ROLLBACK")
 
     def claim(self, effect: Effect) -> int | None:
         # First of all: a second process with the same effect waits here, and then finds it recorded.
@@ -297,8 +298,17 @@ def _told(settings: PostgresSettings, target: str | None) -> Iterator[None]:
                 f"{' '.join(str(error).split())}"
             ) from error
         if target is None:
-            raise QueryFailed(_sentence(error)) from error
-        raise ExportRefused(f"cannot write to {target}: {_sentence(error)}{_place(error)}") from error
+            raise _with_place(QueryFailed(_sentence(error)), error) from error
+        refused = ExportRefused(f"cannot write to {target}: {_sentence(error)}{_place(error)}")
+        raise _with_place(refused, error) from error
+
+
+def _with_place(made: ConnectorError, error: psycopg2.Error) -> ConnectorError:
+    """Tell where in the statement the server found the fault."""
+    position, sent = error.diag.statement_position, getattr(error.cursor, "query", None)
+    if position is not None and sent is not None:
+        made.statement, made.offset = sent.decode("utf-8", "replace"), int(position) - 1
+    return made
 
 
 def _is_lost(error: psycopg2.Error) -> bool:

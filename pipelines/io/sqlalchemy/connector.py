@@ -62,6 +62,9 @@ class AlchemyConnector(SqlConnector):
     def quoted(self, *names: str) -> str:
         return ".".join(self._dialect.quoted(name) for name in names if name)
 
+    def literal(self, text: str) -> str:
+        return self._dialect.literal(text)
+
     def staged_sql(self, name: str) -> str:
         return self._dialect.staged_name(name)
 

@@ -13,7 +13,7 @@ from sqlalchemy.sql import sqltypes
 from pipelines.io.columns import TableColumn
 from pipelines.io.errors import ExportRefused, QueryFailed
 from pipelines.io.sqlalchemy import values
-from pipelines.io.sqltext import Relation
+from pipelines.io.sqltext import Relation, literal
 
 if TYPE_CHECKING:
     from pipelines.io.sqlalchemy.session import Session
@@ -67,6 +67,9 @@ class Dialect:
         if not name or "\0" in name:
             raise QueryFailed(f"{name!r} cannot be the name of a table or column")
         return self._preparer.quote_identifier(name)
+
+    def literal(self, text: str) -> str:
+        return literal(text)
 
     def relation(self, relation: Relation) -> str:
         table = self.quoted(relation.name)

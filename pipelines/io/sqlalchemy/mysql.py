@@ -19,7 +19,7 @@ from pipelines.io.sqlalchemy import values
 from pipelines.io.sqlalchemy.dialect import ColumnType, Dialect, ResultColumn
 from pipelines.io.sqlalchemy.mysqlrows import insert_statements
 from pipelines.io.sqlalchemy.mysqltypes import column_name, kind_of, reader_of
-from pipelines.io.sqltext import Relation, literal
+from pipelines.io.sqltext import Relation, escaped_literal
 
 if TYPE_CHECKING:
     from pipelines.io.sqlalchemy.session import Session
@@ -50,6 +50,9 @@ class MySQLDialect(Dialect):
     glot: ClassVar[str | None] = "mysql"
     ddl_commits: ClassVar[bool] = True
 
+    def literal(self, text: str) -> str:
+        return escaped_literal(text)
+
     def place(self, name: str) -> str | None:
         return f"%({name})s"
 
@@ -59,13 +62,13 @@ class MySQLDialect(Dialect):
 
     def lock(self, session: Session, name: str) -> None:
         key = _lock_key(name)
-        found = session.execute(f"SELECT GET_LOCK({literal(key)}, {_LOCK_SECONDS})").scalar()
+        found = session.execute(f"SELECT GET_LOCK({self.literal(key)}, {_LOCK_SECONDS})").scalar()
         if str(found) != "1":
             raise ConnectionFailed(f"another process has held {name} for {_LOCK_SECONDS} seconds")
 
     def unlock(self, session: Session) -> None:
         for name in session.locks:
-            session.execute(f"SELECT RELEASE_LOCK({literal(_lock_key(name))})")
+            session.execute(f"SELECT RELEASE_LOCK({self.literal(_lock_key(name))})")
         session.locks.clear()
 
     def column_type(self, name: str, arrow: pa.DataType, *, is_key: bool = False) -> ColumnType:
@@ -98,14 +101,14 @@ class MySQLDialect(Dialect):
         if not getattr(connection.dialect, "is_mariadb", False):
             return set()
         found = connection.exec_driver_sql(
-            _JSON_COLUMNS.format(schema=literal(schema), table=literal(table))
+            _JSON_COLUMNS.format(schema=escaped_literal(schema), table=escaped_literal(table))
         ).fetchall()
         return {str(row[0]) for row in found}
 
     def create_schema(self, session: Session, schema: str | None) -> None:
         if not schema or schema == session.schema:
             return  # the one we are connected to
-        known = f"SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {literal(schema)}"
+        known = f"SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {self.literal(schema)}"
         if session.execute(known).first() is None:
             session.execute(f"CREATE DATABASE IF NOT EXISTS {self.quoted(schema)}")
 
@@ -114,7 +117,7 @@ class MySQLDialect(Dialect):
 
     def refuse_dependents(self, session: Session, relation: Relation) -> None:
         found = session.execute(
-            _DEPENDENTS.format(schema=literal(relation.schema), table=literal(relation.name))
+            _DEPENDENTS.format(schema=self.literal(relation.schema), table=self.literal(relation.name))
         ).fetchall()
         if found:
             lost = ", ".join(str(row[0]) for row in found)

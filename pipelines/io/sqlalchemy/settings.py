@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from pipelines.io.config import Profile
 
 
+# What to install for an address, beside SQLAlchemy.
+_PACKAGES = {
+    "mssql+pyodbc": "pyodbc",
+    "oracle+oracledb": "oracledb",
+    "redshift+psycopg2": "sqlalchemy-redshift",
+    "snowflake": "snowflake-sqlalchemy",
+}
+
+
 @dataclass(frozen=True)
 class AlchemySettings:
     """How to reach a database; the password is in the URL, and never in a text."""
@@ -44,7 +53,8 @@ class AlchemySettings:
                 f"dialect+driver://user:password@host:port/database"
             ) from None
         schema = profile.get("SQLALCHEMY_SCHEMA")
-        return cls(profile.name, made, dialect, schema=str(schema) if schema else None)
+        driver = _PACKAGES.get(made.drivername, cls.driver)
+        return cls(profile.name, made, dialect, schema=str(schema) if schema else None, driver=driver)
 
     @property
     def address(self) -> str:
@@ -82,6 +92,7 @@ def dialect_for(url: sa.URL) -> sa.Dialect:
         made: sa.Dialect = url.get_dialect()()
     except (sa.exc.NoSuchModuleError, ImportError) as error:
         raise ConnectorError(
-            f"SQLAlchemy has no dialect for {url.drivername!r}; install the package that brings it ({error})"
+            f"SQLAlchemy has no dialect for {url.drivername!r}; install "
+            f"{_PACKAGES.get(url.drivername, 'the package that brings it')} ({error})"
         ) from None
     return made
