@@ -35,8 +35,8 @@ def to_arrow(data: Any, *, index: bool = False) -> pa.Table:
     """Return what a block exports as an Arrow table with distinct text names.
 
     Takes pandas frames and series, Arrow tables and batches, anything with an Arrow stream (Polars), a
-    list of dictionaries, or a dictionary of columns; of what is streamed, all of it. ExportRefused names a
-    column that has no one type.
+    list of dictionaries or of tables, or a dictionary of columns; of what is streamed, all of it.
+    ExportRefused names a column that has no one type.
     """
     table = to_reader(data, index=index).read_all() if is_streamed(data) else _table(data, index)
     if not table.column_names:
@@ -147,11 +147,37 @@ def _table(data: Any, index: bool) -> pa.Table:
     if hasattr(data, "__arrow_c_stream__"):
         return _distinct(pa.table(data))
     if isinstance(data, Mapping) or is_list_of_mappings(data):
-        return _from_pandas(pd.DataFrame(data))
+        return _from_pandas(_frame_of(data))
+    if isinstance(data, list) and data and all(map(_is_table, data)):
+        return _one_below_the_other([_table(table, index) for table in data])
+    if isinstance(data, list) and not data:
+        raise ExportRefused("an empty list has no columns, so there is nothing to write")
     raise ExportRefused(
         f"cannot export a {type(data).__name__}; "
-        f"export a DataFrame, a Series, an Arrow table or a list of dictionaries"
+        f"export a DataFrame, a Series, an Arrow table, a list of these or a list of dictionaries"
     )
+
+
+def _is_table(data: Any) -> bool:
+    return isinstance(data, pd.DataFrame | pa.RecordBatch) or hasattr(data, "__arrow_c_stream__")
+
+
+def _one_below_the_other(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of all tables, such as children of a dynamic block return, as one table."""
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ExportRefused(f"the tables of the list do not go together: {error}") from error
+
+
+def _frame_of(data: Mapping[Any, Any] | list[Mapping[Any, Any]]) -> pd.DataFrame:
+    """Return a dictionary of columns, or rows as dictionaries, as a frame; single values are one row."""
+    if isinstance(data, Mapping) and not any(pd.api.types.is_list_like(value) for value in data.values()):
+        data = [data] if data else []
+    try:
+        return pd.DataFrame(data)
+    except ValueError as error:
+        raise ExportRefused(f"cannot export a dictionary as columns: {error}") from error
 
 
 def is_list_of_mappings(data: Any) -> bool:
