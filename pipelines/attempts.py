@@ -58,16 +58,20 @@ class Attempts:
         node.first_started_at = node.first_started_at or started_at
         self._listener.block_started(node.name, node.attempt, started_at)
         report = BlockReport(node.name, State.SUCCEEDED, node.attempt, started_at, started_at)
+        seen: list[Any] = []  # by the block, for its callbacks
         with self._logs.of_block(node.name, node.attempt) as log:
             try:
-                return self._tried(node, report, inputs(), log)
+                given = inputs()
+                if self._callbacks.get(node.declared, ()):
+                    seen += own_copies(given)
+                return self._tried(node, report, given, seen, log)
             except NotYet as not_yet:
                 return self._parked(node, report, not_yet), None
             except BlockSkipped as skipped:
                 log.message("warning", f"skipped: {skipped}")
                 return self._ended(report, State.SKIPPED, error=str(skipped), reason=str(skipped)), None
             except BaseException as error:
-                return self._failed(node, report, error, log), None
+                return self._failed(node, report, error, log, seen), None
 
     def tell_of_death(self, node: Node) -> BlockReport | None:
         """Call the callbacks of a block whose failing process could not; None when nobody wants to hear."""
@@ -81,13 +85,21 @@ class Attempts:
             node.name, State.FAILED, node.attempt, node.first_started_at, now, error=node.error
         )
 
+    def failed_to_expand(self, node: Node, error: BaseException) -> BlockReport:
+        """End a block whose children cannot be found; its callbacks hear of it, as they would of theirs."""
+        now = self._clock()
+        with self._logs.of_block(node.name, node.attempt) as log:
+            log.message("error", user_traceback(error, self._root))
+            self._call_back(node, BlockEnding("failure", error=error), log)
+        report = BlockReport(node.name, State.FAILED, node.attempt, now, now)
+        return self._ended(report, State.FAILED, error=describe(error, self._root))
+
     def _tried(
-        self, node: Node, report: BlockReport, inputs: list[Any], log: BlockLog
+        self, node: Node, report: BlockReport, inputs: list[Any], seen: list[Any], log: BlockLog
     ) -> tuple[BlockReport, Outputs | None]:
         if (reason := self._objection(node, inputs, log)) is not None:
             log.message("info", f"skipped: {reason}")
             return self._ended(report, State.SKIPPED, reason=reason), None
-        seen = own_copies(inputs) if self._callbacks.get(node.declared, ()) else ()
         outputs, rows = self._blocks.run(node, inputs)
         if node.block.is_dynamic:
             items_of(node.block, outputs)  # what is wrong with them is this block's failure
@@ -104,7 +116,7 @@ class Attempts:
         for conditional in self._conditionals.get(node.declared, ()):
             try:
                 name = self._blocks.objection(node, conditional, inputs)
-            except Exception as error:
+            except BaseException as error:  # sys.exit() as well
                 log.message("error", user_traceback(error, self._root))
                 text = describe(error, self._root)
                 return f"conditional '{conditional.name}' failed, which counts as false: {text}"
@@ -133,14 +145,21 @@ class Attempts:
         with self._logs.of_block(node.name, node.attempt) as log:
             return self._failed(node, report, error, log)
 
-    def _failed(self, node: Node, report: BlockReport, error: BaseException, log: BlockLog) -> BlockReport:
+    def _failed(
+        self,
+        node: Node,
+        report: BlockReport,
+        error: BaseException,
+        log: BlockLog,
+        seen: Sequence[Any] = (),
+    ) -> BlockReport:
         log.message("error", user_traceback(error, self._root))
         text = describe(error, self._root) + _note_on_missing_inputs(node)
         delay = None if isinstance(error, TerminalError) else node.block.retry.delay_after(node.attempt)
         if delay is not None:
             waiting = dataclasses.replace(report, retry_at=self._clock() + delay)
             return self._ended(waiting, State.WAITING, error=text)
-        self._call_back(node, BlockEnding("failure", error=error), log)
+        self._call_back(node, BlockEnding("failure", inputs=seen, error=error), log)
         return self._ended(report, State.FAILED, error=text)
 
     def _call_back(self, node: Node, ending: BlockEnding, log: BlockLog) -> None:
@@ -148,8 +167,9 @@ class Attempts:
         for callback in self._callbacks.get(node.declared, ()):
             try:
                 self._blocks.call_back(node, callback, ending)
-            except Exception as error:
-                log.message("error", f"callback '{callback.name}': {user_traceback(error, self._root)}")
+            except BaseException as error:  # sys.exit() as well
+                told = user_traceback(error, self._root)
+                log.message("error", f"callback '{callback.name}' ({callback.path}): {told}")
 
     def _ended(self, report: BlockReport, state: State, **more: Any) -> BlockReport:
         return dataclasses.replace(report, state=state, finished_at=self._clock(), **more)

@@ -187,6 +187,10 @@ def _fault(check: DataCheck, frame: pd.DataFrame, case: pd.Series[Any]) -> str:
         return f"the column {case['failure_case']!r} is not expected"
     if check.kind is CheckKind.SCHEMA and case["column"] in frame:
         return f"{case['column']!r} is {_type_of(frame[case['column']])}, not {case['check']}"
+    if check.kind is CheckKind.RANGE and case["column"] in frame:
+        return (
+            f"{case['column']!r} is {_type_of(frame[case['column']])}, and cannot be compared with its bounds"
+        )
     return str(case["failure_case"])
 
 

@@ -111,13 +111,17 @@ def _labels(metadata: Sequence[Mapping[str, Any]]) -> list[str]:
 def members(node: Node, outputs: Callable[[Node], Outputs], *, most: int) -> list[Member]:
     """Return the children that `node` is to have; `outputs` reads what a dynamic block returned.
 
-    Raises BlockCodeError when there would be more than `most`, or when pairs do not come out even.
+    Where the node runs although a source of its children failed or was skipped, that one counts as a block
+    that gave nothing. Raises BlockCodeError when there would be more than `most`, or when pairs do not come
+    out even.
     """
     sides = [
         _members_of(upstream, place, outputs)
         for place, upstream in enumerate(node.upstream)
-        if upstream.is_source
+        if upstream.is_source and (upstream.children is not None or upstream.gave)
     ]
+    if not sides:
+        return []
     is_zipped = node.block.configuration.get("dynamic_combine") == "zip"
     found = _pairs(node, sides) if is_zipped else sides[0]
     if not is_zipped:
@@ -174,12 +178,11 @@ def _configuration(block: Block, suffix: str) -> Mapping[str, Any]:
 
 
 def _members_of(upstream: Node, place: int, outputs: Callable[[Node], Outputs]) -> list[Member]:
-    if upstream.gives_children:
+    if upstream.gives_children and upstream.children is not None:
         return [
-            Member(child.coordinates, {place: child}, keywords=child.keywords)
-            for child in upstream.children or ()
+            Member(child.coordinates, {place: child}, keywords=child.keywords) for child in upstream.children
         ]
-    givers = (upstream.children or []) if upstream.is_controller else [upstream]
+    givers = upstream.children if upstream.children is not None else [upstream]
     return [
         Member(
             {**giver.coordinates, upstream.name: (number, item.label)},
@@ -188,7 +191,7 @@ def _members_of(upstream: Node, place: int, outputs: Callable[[Node], Outputs]) 
             {**giver.keywords, **item.keywords},
         )
         for giver in givers
-        if giver.state is not State.SKIPPED
+        if giver.gave
         for number, item in enumerate(items_of(giver.block, outputs(giver)))
     ]
 
@@ -274,10 +277,17 @@ def adopt(controller: Node, children: list[Node]) -> None:
             continue
         for place, source in enumerate(child.upstream):
             source.consumers.append(child)
-            if source.outputs is not None and place not in child.given:
-                source.holders.add(child.name)
+            if place not in child.given:
+                _hold_for(child, source)
     for upstream in controller.upstream:
         upstream.release([controller])
+
+
+def _hold_for(child: Node, source: Node) -> None:
+    """Keep in memory what the child will read of a source; of a controller, of all of its children."""
+    for giver in source.children if source.children is not None else (source,):
+        if giver.outputs is not None:
+            giver.holders.add(child.name)
 
 
 def conclusion(controller: Node, now: datetime) -> BlockReport:

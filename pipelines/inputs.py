@@ -27,7 +27,7 @@ class Inputs:
         ]
         with self._lock:
             for upstream in node.upstream:
-                if upstream.manifest is not None or node.block.retry.retries == 0:
+                if upstream.manifest is not None or not node.may_start_again:
                     upstream.release([node])
         return inputs
 

@@ -51,9 +51,17 @@ class BlockType(StrEnum):
         """The decorator that marks the function of a Python block of this type."""
         return "condition" if self is BlockType.CONDITIONAL else self.value
 
+    @property
+    def decorators(self) -> tuple[str, ...]:
+        """All that may mark a function of such a block: the decorator of today, and Mage's older ones."""
+        older = ("on_success", "on_failure") if self is BlockType.CALLBACK else ()
+        return (self.decorator, *older)
+
 
 # Blocks that stand beside the graph: their `upstream` are the blocks they guard, and nothing follows them.
 ADD_ONS = (BlockType.CONDITIONAL, BlockType.CALLBACK)
+
+CALLBACK_ENDS = ("success", "failure", "cancelled")  # what `@callback(...)` chooses from
 
 # Types whose way to execute does not follow from the language of their code.
 _OWN_KINDS = (BlockType.DBT, BlockType.DATA_INTEGRATION, BlockType.GLOBAL_DATA_PRODUCT)

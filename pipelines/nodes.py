@@ -41,6 +41,7 @@ class State(StrEnum):
 
 _OVER = frozenset({State.SUCCEEDED, State.FAILED, State.UPSTREAM_FAILED, State.SKIPPED, State.ABSENT})
 _GOOD = (State.SUCCEEDED, State.ABSENT)
+_PARKED_TYPES = (BlockType.SENSOR, BlockType.GLOBAL_DATA_PRODUCT)  # while what they wait for is not there
 
 
 _REASONS: Sequence[tuple[str, Callable[[State], bool]]] = (
@@ -109,6 +110,11 @@ class Node:
         return self.is_controller and not self.block.is_dynamic and not self.block.reduces_output
 
     @property
+    def gave(self) -> bool:
+        """Say whether it has an output, or should have: one that is absent is asked for it, and says so."""
+        return self.state in _GOOD
+
+    @property
     def is_source(self) -> bool:
         """Say whether what follows runs more than once because of it."""
         return self.gives_items or self.gives_children
@@ -127,6 +133,11 @@ class Node:
     def is_to_start(self) -> bool:
         """Say whether it will want its inputs for the first time in this process."""
         return self.state in (State.PENDING, State.READY)
+
+    @property
+    def may_start_again(self) -> bool:
+        """Say whether it may want its inputs once more: for another try, or another look."""
+        return self.block.retry.retries > 0 or self.block.type in _PARKED_TYPES
 
     @property
     def may_take_more(self) -> bool:

@@ -12,7 +12,7 @@ from pipelines.mage.keys import WITHOUT_EFFECT
 from pipelines.mage.places import SOURCE_FOLDER
 from pipelines.model import ADD_ONS, TRIGGER_RULES, Block, BlockType, RetryPolicy
 from pipelines.parse_checks import read_checks
-from pipelines.parse_dynamic import check_repetition
+from pipelines.parse_dynamic import WITHOUT_OUTPUT, check_repetition, warn_of_idle_keys
 from pipelines.parse_fields import Section, closest, listed, words
 from pipelines.parse_products import check_product_block
 from pipelines.parse_sql import check_sql_configuration
@@ -96,7 +96,9 @@ def read_blocks(pipeline: Section, sources: Sources, retry: RetryPolicy) -> tupl
     }
     lines = {name: item.section.line() for name, item in runnable.items()}
     order = _in_order(upstream, lines, pipeline)
-    return tuple(blocks[name] for name in order if name in blocks)
+    found = tuple(blocks[name] for name in order if name in blocks)
+    warn_of_idle_keys(found, pipeline.findings)
+    return found
 
 
 def read_add_ons(
@@ -175,6 +177,8 @@ def _block(
     checkpoint = section.boolean("checkpoint", default=True)
     checks = read_checks(section)
     block_type = _type(section, item.type)
+    if checks and block_type in WITHOUT_OUTPUT:
+        section.error("checks", f"a {block_type} returns no table to check; take its `checks` away")
     if block_type is None or not _can_run(section, block_type, item.language):
         return None
     if block_type is BlockType.GLOBAL_DATA_PRODUCT:
@@ -259,7 +263,7 @@ def _can_run(section: Section, type: BlockType, language: str) -> bool:
         )
     elif language == "sql" and type is not BlockType.DBT:
         check_sql_configuration(section)
-    check_repetition(section)
+    check_repetition(section, type)
     executor = section.get("executor_type")
     if executor not in (None, "local_python", "local_python_force"):
         section.warning(
@@ -286,9 +290,12 @@ def _code_path(
         if sources.exists(path):
             return path
     wanted = candidates[-1] if candidates else ""
+    replicated = item.section.text("replicated_block")
+    has_none = f"its code is missing, and its `replicated_block` '{replicated}' has none"
     item.section.findings.error(
         item.section.line(),
-        f"{item.section.what}: its code is missing; write it to {wanted}, or remove the block",
+        f"{item.section.what}: {has_none if replicated else 'its code is missing'}; "
+        f"write it to {wanted}, or remove the block",
     )
     return None
 
@@ -299,11 +306,7 @@ def _candidates(
     """Yield where the code may be, the strongest wish first and the default place last."""
     source = configuration.get("file_source")
     given = (source.get("path") if isinstance(source, Mapping) else None, configuration.get("file_path"))
-    replicated = item.section.text("replicated_block")
-    if replicated:
-        original = siblings.get(replicated)
-        kind, language = (original.type, original.language) if original else (item.type, item.language)
-        yield _default_path(replicated, kind, language)
+    yield from _replicated_paths(item, siblings)
     for path in given:
         if isinstance(path, str) and path:
             yield from _places(path, item.section)
@@ -312,6 +315,17 @@ def _candidates(
     if item.type == BlockType.DBT:
         yield f"dbt/{PurePosixPath(_default_path(item.name, item.type, item.language)).relative_to('dbts')}"
     yield _default_path(item.name, item.type, item.language)
+
+
+def _replicated_paths(item: _Declared, siblings: Mapping[str, _Declared]) -> Iterator[str]:
+    """Yield where the code of the block lies that this one is a replica of, or a replica of a replica."""
+    seen: set[str] = set()
+    replica: _Declared | None = item
+    while replica and (name := replica.section.text("replicated_block")) and name not in seen:
+        seen.add(name)
+        original = siblings.get(name)
+        yield _default_path(name, (original or item).type, (original or item).language)
+        replica = original
 
 
 def _default_path(name: str, kind: str, language: str) -> str:

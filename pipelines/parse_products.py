@@ -110,6 +110,19 @@ def _unknown_objects(products: Collection[Product], pipelines: Mapping[str, Pipe
                 f"that can run{closest(product.object_uuid, known)}"
             )
             yield Problem(PRODUCTS_FILE, product.line, Severity.WARNING, message)
+        elif product.object_type == "pipeline":
+            yield from _unknown_blocks(product, pipelines[product.object_uuid])
+
+
+def _unknown_blocks(product: Product, pipeline: Pipeline) -> Iterator[Problem]:
+    there = [block.name for block in pipeline.blocks]
+    for name in product.partitions:
+        if name not in there:
+            message = (
+                f"data product '{product.uuid}': pipeline '{pipeline.name}' has no block '{name}', whose "
+                f"output it takes; it has: {listed(there) or 'none'}{closest(name, there)}"
+            )
+            yield Problem(PRODUCTS_FILE, product.line, Severity.WARNING, message)
 
 
 def _circles(products: Collection[Product], pipelines: Mapping[str, Pipeline]) -> Iterator[Problem]:

@@ -21,7 +21,6 @@ from pipelines.blocks.chained_assignment import refused_chained_assignment
 from pipelines.checkpoints import Checkpoints
 from pipelines.crash import CrashPoints
 from pipelines.dynamic import adopt, conclusion, make_children, members
-from pipelines.errors import MillraceError
 from pipelines.finishing import Ending, Finisher
 from pipelines.inputs import Inputs
 from pipelines.io.config import Profiles
@@ -252,12 +251,9 @@ class _Walk:
                 most=self._spec.pipeline.child_limit,
             )
             children = make_children(controller, found, self._spec.progress, self._checkpoints)
-        except MillraceError as error:
+        except Exception as error:  # a run that would meet it at every claim would never end
             self._listener.block_expanded(controller.name, controller.attempt, now, [])
-            self._listener.log(controller.name, controller.attempt, "error", str(error), now)
-            report = BlockReport(
-                controller.name, State.FAILED, controller.attempt, now, now, error=str(error)
-            )
+            report = self._attempts.failed_to_expand(controller, error)
             self._settle(controller, report, None)
             return
         named = [(child.name, number) for number, child in enumerate(children)]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.blocks.calling import call_with_what_fits, takes_inputs
+from pipelines.blocks.calling import call_with_what_fits, is_true, takes_inputs
 from pipelines.blocks.python import loaded
 from pipelines.context import BlockContext
 from pipelines.errors import BlockCodeError
 
-STATUSES = ("success", "failure", "cancelled")
 _OLDER_NAMES = {"on_success": "success", "on_failure": "failure"}
 
 
@@ -27,7 +26,8 @@ def first_false(context: BlockContext, inputs: Sequence[Any]) -> str | None:
                 f"@condition; it has none"
             )
         for condition in conditions:
-            if not call_with_what_fits(condition, inputs, context.keywords):
+            answer = call_with_what_fits(condition, inputs, context.keywords)
+            if not is_true(answer, condition, context.block.path):
                 return condition.__name__
     return None
 

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pipelines.errors import BlockCodeError
+
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _BY_NAME = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -50,3 +52,21 @@ def takes_inputs(function: Callable[..., Any], offered: Mapping[str, Any]) -> bo
 
 def _takes_an_input(parameter: inspect.Parameter, offered: Mapping[str, Any]) -> bool:
     return parameter.kind in POSITIONAL and parameter.name not in offered
+
+
+def is_true(answer: Any, function: Callable[..., Any], path: str) -> bool:
+    """Say whether a condition or a sensor has said yes. BlockCodeError for what is no answer."""
+    if inspect.isawaitable(answer) or inspect.isgenerator(answer) or inspect.isasyncgen(answer):
+        raise _no_answer(answer, function, path)
+    try:
+        return bool(answer)
+    except ValueError as error:  # frames and arrays
+        raise _no_answer(answer, function, path) from error
+
+
+def _no_answer(answer: Any, function: Callable[..., Any], path: str) -> BlockCodeError:
+    name = getattr(function, "__name__", "the function")
+    return BlockCodeError(
+        f"{path}: {name}() returned a {type(answer).__name__}, which says neither yes nor no; "
+        f"return True or False"
+    )

@@ -18,6 +18,7 @@ from typing import Any
 from pipelines.blocks.integration_ends import destination_of, hinted, source_of
 from pipelines.blocks.integration_settings import IntegrationSettings
 from pipelines.blocks.python import run_python
+from pipelines.blocks.tracebacks import describe, is_of_project
 from pipelines.context import BlockContext
 from pipelines.errors import BlockCodeError, MillraceError
 
@@ -50,8 +51,14 @@ def run_integration(context: BlockContext, inputs: Sequence[Any]) -> tuple[Any, 
         )
         try:
             rows = _loaded(context, dlt, pipeline, lambda: _source(context, dlt, settings, inputs))
-        except dlt.common.exceptions.DltException as error:
-            raise IntegrationFailed(f"{context.block.path}: {_reason(error)}") from error
+        except MillraceError:
+            raise
+        except Exception as error:
+            if context.block.language == "python" and not isinstance(
+                error, dlt.common.exceptions.DltException
+            ):
+                raise  # the block's own
+            raise IntegrationFailed(_reason(error, context)) from error
     context.effects.wrote(sum(rows.values()))
     return (rows,)
 
@@ -161,9 +168,14 @@ def _add(rows: dict[str, int], more: Mapping[str, int]) -> None:
         rows[table] = rows.get(table, 0) + count
 
 
-def _reason(error: BaseException) -> str:
-    """Return the innermost reason: what dlt wraps around it speaks of its steps."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+def _reason(error: BaseException, context: BlockContext) -> str:
+    """Return the innermost reason, with its place in the project: what dlt wraps around it tells of steps."""
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    if is_of_project(causes[-1], context.root):
+        return describe(causes[-1], context.root)
+    # A single word, such as the key of a KeyError, is told by what was raised from it.
+    telling = next((cause for cause in reversed(causes) if " " in str(cause)), causes[-1])
+    lines = [line for line in str(telling).splitlines() if line.strip()]
+    return f"{context.block.path}: {type(telling).__name__}: {lines[0] if lines else ''}"

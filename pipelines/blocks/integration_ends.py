@@ -118,7 +118,13 @@ def _filesystem(context: BlockContext, given: dict[str, Any], settings: Integrat
         )
     table, pattern = given.pop("table", None), given.pop("pattern", "*")
     reader_options = given.pop("options", {})
-    files = filesystem.filesystem(_bucket(context, given.pop("path", "")), file_glob=pattern, **given)
+    path = str(given.pop("path", ""))
+    if "://" not in path and not (context.root / path).is_dir():
+        raise BlockCodeError(
+            f"{context.block.path}: there is no folder {path!r} in the project, the `path` of `source`; "
+            f"make it, or name the folder with the files"
+        )
+    files = filesystem.filesystem(_bucket(context, path), file_glob=pattern, **given)
     if settings.hints.incremental:
         # Of files: those that are new since the last time, by when they were changed.
         files.apply_hints(incremental=_incremental(_dlt(), settings.hints.incremental))

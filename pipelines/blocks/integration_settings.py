@@ -10,15 +10,10 @@ from pipelines.blocks.rendering import rendered
 from pipelines.context import BlockContext
 from pipelines.errors import BlockCodeError
 from pipelines.parse_fields import closest, listed
+from pipelines.parse_integration import DESTINATIONS, DISPOSITIONS, HINTS, KEYS, SOURCES
 from pipelines.parse_templated import read_templated
 from pipelines.parse_yaml import YamlFault
 
-SOURCES = ("filesystem", "rest_api", "sql_database")
-DESTINATIONS = ("bigquery", "duckdb", "filesystem", "postgres")
-DISPOSITIONS = ("append", "merge", "replace")
-
-_KEYS = ("source", "destination", "resources", "write_disposition", "primary_key", "incremental")
-_HINTS = ("write_disposition", "primary_key", "incremental")
 _DESTINATION_OF_KEY = {
     "POSTGRES_HOST": "postgres",
     "DUCKDB_DATABASE": "duckdb",
@@ -53,10 +48,10 @@ class IntegrationSettings:
         """Read a block's YAML, or the configuration of one in Python. Raises BlockCodeError."""
         where = context.block.path
         given = _given(context)
-        unknown = next((str(key) for key in given if key not in _KEYS), None)
+        unknown = next((str(key) for key in given if key not in KEYS), None)
         if unknown:
-            hint = closest(unknown, _KEYS)
-            raise BlockCodeError(f"{where}: unknown key {unknown!r}; it may have {listed(_KEYS)}{hint}")
+            hint = closest(unknown, KEYS)
+            raise BlockCodeError(f"{where}: unknown key {unknown!r}; it may have {listed(KEYS)}{hint}")
         destination = _mapping(where, given, "destination")
         profile = str(destination.get("profile") or "default")
         return cls(
@@ -73,7 +68,7 @@ class IntegrationSettings:
 def _given(context: BlockContext) -> Mapping[str, Any]:
     block = context.block
     if block.language != "yaml":
-        own = {key: value for key, value in block.configuration.items() if key in _KEYS}
+        own = {key: value for key, value in block.configuration.items() if key in KEYS}
         found = rendered(context, own, where=block.path)
     else:
         try:
@@ -107,11 +102,14 @@ def _kind(context: BlockContext, destination: Mapping[str, Any], profile: str) -
     if kind is None:
         settings = context.profiles.profile(profile)
         found = {of for key, of in _DESTINATION_OF_KEY.items() if settings.get(key) is not None}
-        kind = found.pop() if len(found) == 1 else None
+        if len(found) == 1:
+            return found.pop()
+        told = f"profile {profile!r} has the settings of {listed(found) or 'none'}, and no `type` is given"
+    else:
+        told = f"the `type` is {kind!r}"
     if kind not in DESTINATIONS:
         raise BlockCodeError(
-            f"{context.block.path}: the `type` of `destination` is {kind!r}, and profile {profile!r} tells "
-            f"none; it may be one of {listed(DESTINATIONS)}"
+            f"{context.block.path}: `destination`: {told}; name one by `type`: {listed(DESTINATIONS)}"
         )
     return str(kind)
 
@@ -137,6 +135,6 @@ def _resources(where: str, given: Any) -> Mapping[str, Hints]:
     if not isinstance(given, Mapping):
         raise BlockCodeError(f"{where}: `resources` must be a list of names, or a mapping of them")
     for name, hints in given.items():
-        if not isinstance(hints, Mapping | None) or not set(hints or {}) <= set(_HINTS):
-            raise BlockCodeError(f"{where}: resource {name!r} may have {listed(_HINTS)}")
+        if not isinstance(hints, Mapping | None) or not set(hints or {}) <= set(HINTS):
+            raise BlockCodeError(f"{where}: resource {name!r} may have {listed(HINTS)}")
     return {str(name): _hints(where, hints or {}) for name, hints in given.items()}

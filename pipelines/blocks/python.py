@@ -140,17 +140,22 @@ def _check_arity(
     context: BlockContext, function: Callable[..., Any], parameters: list[inspect.Parameter], given: int
 ) -> None:
     positional = [parameter for parameter in parameters if parameter.kind in POSITIONAL]
-    wanted = [parameter.name for parameter in positional if parameter.default is inspect.Parameter.empty]
+    missing = [
+        parameter.name
+        for parameter in positional[given:]  # which a variable of that name may fill as well
+        if parameter.default is inspect.Parameter.empty and parameter.name not in context.keywords
+    ]
     takes_any = any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
     where = f"{context.block.path}:{_line_of(function)}"
     name = getattr(function, "__name__", "the function")
     upstream = ", ".join(context.upstream) or "none"
-    if len(wanted) > given:
-        missing = ", ".join(repr(parameter) for parameter in wanted[given:])
+    if missing:
+        lacking = ", ".join(map(repr, missing))
         raise BlockCodeError(
-            f"{where}: {name}() takes {len(wanted)} inputs, but block {context.block.name!r} has {given} "
-            f"upstream blocks ({upstream}), so nothing is there for {missing}; add the missing block to its "
-            f"upstream_blocks in {context.pipeline.file}:{context.block.line}, or take the parameter away"
+            f"{where}: {name}() takes {given + len(missing)} inputs, but block {context.block.name!r} has "
+            f"{given} upstream blocks ({upstream}), so nothing is there for {lacking}; add the missing block "
+            f"to its upstream_blocks in {context.pipeline.file}:{context.block.line}, or take the parameter "
+            f"away"
         )
     if given > len(positional) and not takes_any:
         unwanted = ", ".join(context.upstream[len(positional) :])

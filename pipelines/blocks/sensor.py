@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines.blocks.calling import call_with_what_fits
+from pipelines.blocks.calling import call_with_what_fits, is_true
 from pipelines.blocks.python import loaded
 from pipelines.blocks.sql import run_sql
 from pipelines.context import BlockContext
@@ -40,7 +40,8 @@ def _look_by_python(context: BlockContext, inputs: Sequence[Any]) -> bool:
                 f"{context.block.path}: block {context.block.name!r} is a sensor and needs a function "
                 f"decorated with @sensor; it has none"
             )
-        return bool(call_with_what_fits(functions[0], inputs, context.keywords))
+        answer = call_with_what_fits(functions[0], inputs, context.keywords)
+        return is_true(answer, functions[0], context.block.path)
 
 
 def _look_by_sql(context: BlockContext, inputs: Sequence[Any]) -> bool:

@@ -145,41 +145,60 @@ def called_per_batch(
     dropped.
     """
     batches = _batches(context, inputs[0], form, where)
-    results = _results(function, batches, inputs[1:], keywords)
+    results = _results(context, function, batches, inputs[1:], keywords, where)
     context.effects.in_batches = True
     first = next(results, None)
-    if first is None:
-        return iter(()) if context.block.type is BlockType.TRANSFORMER else None
-    return chain([first], results)
+    if first is not None:
+        return chain([first], results)
+    if context.block.type is not BlockType.TRANSFORMER:
+        return None
+    context.logger.warning(
+        "%s: the function returned nothing for every batch, so block %r has no rows; is a `return` missing?",
+        where,
+        context.block.name,
+    )
+    return iter(())
 
 
 def _results(
-    function: Callable[..., Any], batches: Iterator[Any], others: Sequence[Any], keywords: Mapping[str, Any]
+    context: BlockContext,
+    function: Callable[..., Any],
+    batches: Iterator[Any],
+    others: Sequence[Any],
+    keywords: Mapping[str, Any],
+    where: str,
 ) -> Iterator[Any]:
     for number, batch in enumerate(batches, 1):
         given = {**keywords, "batch_number": number} if "batch_number" in keywords else keywords
         result = function(batch, *own_copies(others), **given)
         del batch
-        if isinstance(result, Iterator):
-            yield from result
-        elif result is not None:
-            yield result
+        for item in result if isinstance(result, Iterator) else (result,):
+            if item is not None and not (_is_row_or_frame(item) or isinstance(item, Stream)):
+                raise BlockCodeError(
+                    f"{where}: block {context.block.name!r} is called for each batch, and returned a "
+                    f"{type(item).__name__} for batch {number}; return a frame, or nothing to drop the batch"
+                )
+            if item is not None:
+                yield item
 
 
 def _batches(context: BlockContext, data: Any, form: FrameKind, where: str) -> Iterator[Any]:
-    """Yield the batches of an input: those of a stream, or a frame cut into pieces.
+    """Yield the batches of an input: those of a stream, or a frame cut into pieces; of a list, of each in it.
 
     They are the same at each attempt, so that what was written of them is not written again.
     """
-    if not isinstance(data, Stream) and not _is_frame(data):
+    is_list = isinstance(data, list) and bool(data) and not _is_frame(data)  # such as children return
+    parts = data if is_list else [data]
+    wrong = [type(part).__name__ for part in parts if not (isinstance(part, Stream) or _is_frame(part))]
+    if wrong:
+        what = f"list with a {wrong[0]} in it" if is_list else wrong[0]
         raise BlockCodeError(
             f"{where}: stream=True needs frames, but the first upstream block, {context.upstream[0]!r}, "
-            f"returned a {type(data).__name__}"
+            f"returned a {what}"
         )
     if form == "pandas":
-        return _pandas_batches(data)
-    tables = _tables(data)
-    return (give(table, form) for table in tables)
+        return chain.from_iterable(map(_pandas_batches, parts))
+    return (give(table, form) for part in parts for table in _tables(part))
 
 
 def _pandas_batches(data: Any) -> Iterator[pd.DataFrame]:

@@ -30,6 +30,11 @@ def describe(error: BaseException, root: Path) -> str:
     return _kept(f"{where}: {message}" if where else message)
 
 
+def is_of_project(error: BaseException, root: Path) -> bool:
+    """Say whether the error came through code of the project."""
+    return _place(error, root) is not None
+
+
 def _kept(text: str) -> str:
     """Return what a database takes of a message, whatever a block has put into it."""
     more = len(text) - MAX_ERROR_CHARACTERS
@@ -41,7 +46,7 @@ def user_traceback(error: BaseException, root: Path) -> str:
 
     An error of our own is its sentence: what lies behind it may hold statements and values of theirs.
     """
-    if _is_ours(error) and _place(error, root) is None:
+    if _is_ours(error, root) and _place(error, root) is None:
         return describe(error, root)
     try:
         return _formatted(error, root)
@@ -58,7 +63,7 @@ def _formatted(error: BaseException, root: Path) -> str:
         if part is None or told is None or id(part) in seen:
             continue
         seen.add(id(part))
-        if _is_ours(told):
+        if _is_ours(told, root):
             part.stack = _users_part(part.stack, root)
             part.__cause__ = part.__context__ = None
         else:
@@ -67,10 +72,10 @@ def _formatted(error: BaseException, root: Path) -> str:
     return "".join(whole.format()).rstrip()
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Tell whether our own code has raised the error, and not the block."""
+def _is_ours(error: BaseException, root: Path) -> bool:
+    """Tell whether our own code has raised the error, and not the block; also where it came by a future."""
     frames = traceback.extract_tb(error.__traceback__)
-    return isinstance(error, MillraceError) and bool(frames) and _is_our_code(frames[-1].filename)
+    return isinstance(error, MillraceError) and not (frames and _is_users(frames[-1].filename, root))
 
 
 def _message(error: BaseException) -> str:

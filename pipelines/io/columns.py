@@ -31,6 +31,43 @@ _FITS: dict[str, frozenset[str]] = {
 }
 
 
+_ARROW_KINDS: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
+    (pa.types.is_boolean, "boolean"),
+    (pa.types.is_integer, "integer"),
+    (pa.types.is_floating, "float"),
+    (pa.types.is_decimal, "numeric"),
+    (pa.types.is_string, "text"),
+    (pa.types.is_large_string, "text"),
+    (pa.types.is_string_view, "text"),
+    (pa.types.is_date, "date"),
+    (pa.types.is_time, "time"),
+    (pa.types.is_duration, "interval"),
+    (pa.types.is_binary, "bytes"),
+    (pa.types.is_large_binary, "bytes"),
+    (pa.types.is_fixed_size_binary, "bytes"),
+    (pa.types.is_binary_view, "bytes"),
+    (pa.types.is_nested, "json"),
+)
+
+
+def arrow_kind(name: str, arrow: pa.DataType) -> str | None:
+    """Return what an Arrow type is about; None for only nulls."""
+    if pa.types.is_null(arrow):
+        return None
+    if pa.types.is_dictionary(arrow):
+        return arrow_kind(name, arrow.value_type)
+    if pa.types.is_timestamp(arrow):
+        return "timestamp" if arrow.tz is None else "timestamptz"
+    if arrow == pa.json_():
+        return "json"
+    if arrow == pa.uuid():
+        return "uuid"
+    for is_one, kind in _ARROW_KINDS:
+        if is_one(arrow):
+            return kind
+    raise ExportRefused(f"column {name!r} has the type {arrow}, which has no type in a database; convert it")
+
+
 def fits(kind: str | None, table_kind: str) -> bool:
     """Tell whether a frame's column may be written into a table's; None is a column of only nulls."""
     return kind is None or kind == "text" or table_kind in _FITS[kind]
@@ -115,7 +152,7 @@ def double_key(target: Relation, keys: Sequence[str], found: Sequence[object]) -
     )
 
 
-def whole_numbers(table: pa.Table, kinds: Sequence[str | None], target: Relation) -> pa.Table:
+def whole_numbers(table: pa.Table, kinds: Sequence[str | None], target: object) -> pa.Table:
     """Turn numbers that go into integer columns into integers.
 
     pandas makes floats of whole numbers as soon as one of them lacks, and databases round what is not whole.
@@ -127,7 +164,7 @@ def whole_numbers(table: pa.Table, kinds: Sequence[str | None], target: Relation
     return table
 
 
-def _whole(name: str, column: pa.ChunkedArray, target: Relation) -> pa.ChunkedArray:
+def _whole(name: str, column: pa.ChunkedArray, target: object) -> pa.ChunkedArray:
     try:
         return column.cast(pa.int64())
     except pa.ArrowInvalid:

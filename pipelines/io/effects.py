@@ -6,10 +6,12 @@ rows takes the id as well, in the same transaction; so an id that is there says 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
+from uuid import uuid4
 
 from pipelines.context import BlockContext, current_block
 
@@ -43,6 +45,37 @@ class Effect:
 
     def crash(self, point: str) -> None:
         self.context.crash(point)
+
+
+@dataclass(frozen=True)
+class Write:
+    """One write to where no transaction is: of a block, or, without `effect`, of anybody, once."""
+
+    id: str
+    effect: Effect | None
+
+    @classmethod
+    def next(cls, target: str) -> Self:
+        effect = Effect.next(target)
+        return cls(uuid4().hex if effect is None else effect.id, effect)
+
+    @property
+    def token(self) -> str:
+        """The id as a part of names; the same for each try."""
+        return hashlib.sha256(self.id.encode()).hexdigest()[:16]
+
+    def crash(self, point: str) -> None:
+        if self.effect is not None:
+            self.effect.crash(point)
+
+    def found(self, rows: int) -> None:
+        """Say that an earlier try has written this already."""
+        if self.effect is not None:
+            self.effect.found(rows)
+
+    def wrote(self, rows: int) -> None:
+        if self.effect is not None:
+            self.effect.context.effects.wrote(rows)
 
 
 class Ledger(Protocol):

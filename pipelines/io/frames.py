@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 import numpy as np
@@ -26,7 +26,7 @@ from pipelines.streams import Stream, conformed
 
 Objects = Mapping[int, Sequence[Any] | pd.Series]  # by position: the Python values of columns
 _MANY_ROWS = 100_000
-FrameKind = Literal["pandas", "arrow", "polars"]
+FrameKind = Literal["pandas", "arrow", "polars", "list", "dict"]
 
 _CONTAINERS = (Mapping, list, tuple, AbstractSet, np.ndarray)
 
@@ -35,8 +35,8 @@ def to_arrow(data: Any, *, index: bool = False) -> pa.Table:
     """Return what a block exports as an Arrow table with distinct text names.
 
     Takes pandas frames and series, Arrow tables and batches, anything with an Arrow stream (Polars), a
-    list of dictionaries, or a dictionary of columns; of what is streamed, all of it. ExportRefused names a
-    column that has no one type.
+    list of dictionaries or of tables, or a dictionary of columns; of what is streamed, all of it.
+    ExportRefused names a column that has no one type.
     """
     table = to_reader(data, index=index).read_all() if is_streamed(data) else _table(data, index)
     if not table.column_names:
@@ -105,9 +105,10 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema, number: int) -> pa.RecordB
 
 
 def give(table: pa.Table, frame: FrameKind, objects: Objects | None = None) -> Any:
-    """Return loaded rows as the kind of frame that was asked for: "pandas", "arrow" or "polars".
+    """Return loaded rows as what was asked for: "pandas", "arrow", "polars", "list" or "dict".
 
-    `objects` is for pandas, see `to_pandas`. JSON comes as text where the frame has no type for it.
+    "list" is one dictionary for each row, "dict" one list for each column. `objects` is for pandas, see
+    `to_pandas`. JSON comes as text to Polars, which has no type for it.
     """
     if frame == "arrow":
         return table
@@ -115,7 +116,20 @@ def give(table: pa.Table, frame: FrameKind, objects: Objects | None = None) -> A
         return to_pandas(table, objects)
     if frame == "polars":
         return polars_of(table)
-    raise ConnectorError(f"frame={frame!r} is not known; use one of 'pandas', 'arrow', 'polars'")
+    if frame in ("list", "dict"):
+        columns = [_python_values(column) for column in table.columns]
+        if frame == "dict":
+            return dict(zip(table.column_names, columns, strict=True))
+        return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+    known = ", ".join(map(repr, get_args(FrameKind)))
+    raise ConnectorError(f"frame={frame!r} is not known; use one of {known}")
+
+
+def _python_values(column: pa.ChunkedArray) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    if column.type != pa.json_():
+        return values
+    return [None if text is None else json.loads(text) for text in values]
 
 
 def _table(data: Any, index: bool) -> pa.Table:
@@ -133,11 +147,37 @@ def _table(data: Any, index: bool) -> pa.Table:
     if hasattr(data, "__arrow_c_stream__"):
         return _distinct(pa.table(data))
     if isinstance(data, Mapping) or is_list_of_mappings(data):
-        return _from_pandas(pd.DataFrame(data))
+        return _from_pandas(_frame_of(data))
+    if isinstance(data, list) and data and all(map(_is_table, data)):
+        return _one_below_the_other([_table(table, index) for table in data])
+    if isinstance(data, list) and not data:
+        raise ExportRefused("an empty list has no columns, so there is nothing to write")
     raise ExportRefused(
         f"cannot export a {type(data).__name__}; "
-        f"export a DataFrame, a Series, an Arrow table or a list of dictionaries"
+        f"export a DataFrame, a Series, an Arrow table, a list of these or a list of dictionaries"
     )
+
+
+def _is_table(data: Any) -> bool:
+    return isinstance(data, pd.DataFrame | pa.RecordBatch) or hasattr(data, "__arrow_c_stream__")
+
+
+def _one_below_the_other(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of all tables, such as children of a dynamic block return, as one table."""
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ExportRefused(f"the tables of the list do not go together: {error}") from error
+
+
+def _frame_of(data: Mapping[Any, Any] | list[Mapping[Any, Any]]) -> pd.DataFrame:
+    """Return a dictionary of columns, or rows as dictionaries, as a frame; single values are one row."""
+    if isinstance(data, Mapping) and not any(pd.api.types.is_list_like(value) for value in data.values()):
+        data = [data] if data else []
+    try:
+        return pd.DataFrame(data)
+    except ValueError as error:
+        raise ExportRefused(f"cannot export a dictionary as columns: {error}") from error
 
 
 def is_list_of_mappings(data: Any) -> bool:
@@ -245,9 +285,26 @@ def _json_text(name: str, row: int, value: Any) -> str | None:
     if value is None:
         return None
     try:
-        return json.dumps(value, default=_json_value, ensure_ascii=False, allow_nan=False)
+        try:
+            return _dumped(value)
+        except ValueError:
+            return _dumped(_without_nan(value))  # pandas writes NaN for what is missing among numbers
     except (TypeError, ValueError) as error:
         raise ExportRefused(f"column {name!r}, row {row}: {value!r} is not JSON: {error}") from error
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, default=_json_value, ensure_ascii=False, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return None if value != value else value
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_without_nan(item) for item in value]
+    return value
 
 
 def _json_value(value: Any) -> Any:

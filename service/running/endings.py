@@ -46,8 +46,14 @@ class Ending:
     error: str | None = None
 
     def is_kill_due(self, running: Mapping[str, RunningBlock], now: float) -> bool:
-        siblings = running.keys() - {self.culprit}
-        return now >= self.kill_at or not siblings
+        """Say whether nobody is waited for any more: not for those that are over their own time, too."""
+        return now >= self.kill_at or all(
+            name == self.culprit or overtime(name, block, now) for name, block in running.items()
+        )
+
+    def fault_of(self, name: str, block: RunningBlock, now: float) -> str | None:
+        """Return what is held against a block that was ended with the process; None for mere siblings."""
+        return self.error if name == self.culprit else overtime(name, block, now)
 
     def is_over_with(self, ended: str, now: float) -> bool:
         """Say whether nobody has to be killed any more: the culprit came to its end by itself, in time."""
@@ -68,15 +74,20 @@ def overtime_of_run(deadline: float, timeout_seconds: float, pipeline: str, now:
 
 def overtime_of_block(running: Mapping[str, RunningBlock], limits: Limits, now: float) -> Ending | None:
     for name, block in running.items():
-        if block.timeout_seconds is not None and now - block.started > block.timeout_seconds:
-            error = (
-                f"Block '{name}' ran longer than its timeout of {block.timeout_seconds:g} s "
-                "and was ended. Raise `timeout` in the pipeline's metadata.yaml, "
-                "or give the block less to do."
-            )
+        if (error := overtime(name, block, now)) is not None:
             kill_at = now + limits.drain_seconds
             return Ending(Cause.BLOCK_LIMIT, kill_at=kill_at, culprit=name, error=error)
     return None
+
+
+def overtime(name: str, block: RunningBlock, now: float) -> str | None:
+    """Return the sentence about a block over its time; None for one that is not."""
+    if block.timeout_seconds is None or now - block.started <= block.timeout_seconds:
+        return None
+    return (
+        f"Block '{name}' ran longer than its timeout of {block.timeout_seconds:g} s and was ended. "
+        f"Raise `timeout` in the pipeline's metadata.yaml, or give the block less to do."
+    )
 
 
 def overweight(

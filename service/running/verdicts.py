@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -28,13 +29,14 @@ class Verdicts:
         return self._ended(name, BlockState.QUEUED, block.attempt - 1, block.deaths)
 
     def over_limit(self, name: str, block: RunningBlock, ending: Ending) -> BlockEnded:
-        if name != ending.culprit:  # interrupted siblings spend no retry
+        error = ending.fault_of(name, block, time.monotonic())
+        if error is None:  # interrupted siblings spend no retry
             return self.interrupted(name, block)
         if block.retry_seconds is None:
-            return self.failed_for_good(name, block, ending.error)
+            return self.failed_for_good(name, block, error)
         retry_at = self.clock() + timedelta(seconds=block.retry_seconds)
         return self._ended(
-            name, BlockState.WAITING, block.attempt, block.deaths, error=ending.error, retry_at=retry_at
+            name, BlockState.WAITING, block.attempt, block.deaths, error=error, retry_at=retry_at
         )
 
     def failed_for_good(self, name: str, block: RunningBlock, error: str | None) -> BlockEnded:

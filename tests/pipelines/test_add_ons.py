@@ -100,6 +100,32 @@ def test_a_condition_that_fails_counts_as_false_and_says_so(bench: Bench) -> Non
     assert "KeyError: 'gone'" in bench.listener.text_of("a")
 
 
+NO_ANSWERS = {
+    "a generator": "@{kind}\ndef f():\n    yield False\n",
+    "a coroutine": "@{kind}\nasync def f():\n    return False\n",
+    "a DataFrame": "import pandas as pd\n@{kind}\ndef f():\n    return pd.DataFrame({{'a': [1, 2]}})\n",
+}
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("answer", NO_ANSWERS)
+def test_what_is_no_answer_lets_nothing_pass(bench: Bench, answer: str) -> None:
+    bench.execute(
+        with_add_ons(
+            bench,
+            python("a", LOAD),
+            condition(NO_ANSWERS[answer].format(kind="condition"), "a"),
+            python("s", NO_ANSWERS[answer].format(kind="sensor")),
+        )
+    )
+
+    said = f"f() returned {answer}, which says neither yes nor no; return True or False"
+    skipped, failed = bench.listener.report("a"), bench.listener.report("s")
+    assert (skipped.state, failed.state) == ("skipped", "failed")
+    assert f"conditionals/beside.py: {said}" in (skipped.reason or "")
+    assert failed.error == f"sensors/s.py: {said}"
+
+
 def test_a_condition_of_children_is_asked_for_each_of_them(bench: Bench) -> None:
     items = "@data_loader\ndef f():\n    return [[1, 2, 3]]\n"
     odd = "@condition\ndef odd(item):\n    return item % 2\n"
@@ -160,7 +186,7 @@ def test_callbacks_hear_how_a_block_ended(bench: Bench) -> None:
     assert bench.listener.text_of("a").splitlines() == ["well 5 a False", "always {'a': 5}"]
     heard = bench.listener.text_of("bad")
     assert "badly None ValueError('no')" in heard
-    assert "always {'bad': None}" in heard
+    assert "always {'bad': None, 'df_1': 5}" in heard  # what it stumbled over
     assert "never" not in heard
 
 
@@ -174,13 +200,33 @@ def test_a_failure_callback_waits_until_no_try_is_left(bench: Bench) -> None:
     assert bench.listener.text_of("bad").count("badly") == 1
 
 
-def test_what_goes_wrong_in_a_callback_is_logged_and_fails_nothing(bench: Bench) -> None:
-    source = "@callback('success')\ndef f(value):\n    raise RuntimeError('deaf')\n"
+def test_callbacks_hear_of_a_block_that_may_not_have_its_children(bench: Bench) -> None:
+    items = "@data_loader\ndef f():\n    return [[1, 2, 3]]\n"
+    told = (
+        "@callback('failure')\ndef f(**kwargs):\n    print(kwargs['parent_block_uuid'], kwargs['__error'])\n"
+    )
+    spec = with_add_ons(
+        bench,
+        python("d", items, configuration={"dynamic": True}),
+        python("c", NEXT, "d"),
+        callback(told, "c"),
+    )
+
+    result = bench.execute(replace(spec, pipeline=replace(spec.pipeline, child_limit=2)))
+
+    assert "'c' would have 3 children" in (result.error or "")
+    assert "c block 'c' would have 3 children" in bench.listener.text_of("c")
+
+
+@pytest.mark.parametrize("fault", ["RuntimeError('deaf')", "SystemExit(3)"])
+def test_what_goes_wrong_in_a_callback_is_logged_and_fails_nothing(bench: Bench, fault: str) -> None:
+    source = f"@callback\ndef f(value):\n    print('heard')\n    raise {fault}\n"
 
     result = bench.execute(with_add_ons(bench, python("a", LOAD), callback(source, "a")))
 
     assert result.state == "succeeded"
-    assert "RuntimeError: deaf" in bench.listener.text_of("a")
+    assert f"raise {fault}" in bench.listener.text_of("a")
+    assert bench.listener.text_of("a").count("heard") == 1
 
 
 def test_callbacks_of_the_older_kind(bench: Bench) -> None:
@@ -235,6 +281,43 @@ def test_a_sensor_is_parked_until_it_sees(bench: Bench) -> None:
     assert "looks every 30 s" in (report.reason or "")
     assert done.state == "succeeded"
     assert bench.listener.report("s").attempt == 1
+
+
+def test_a_sensor_keeps_an_input_that_is_not_stored_for_its_next_look(bench: Bench) -> None:
+    looks = """
+from pathlib import Path
+
+@sensor
+def f(value, *, repo_path):
+    assert value == 5
+    seen = Path(repo_path, "seen")
+    there = seen.exists()
+    seen.touch()
+    return there
+"""
+    # While this one runs the walk goes on, and looks again with what it has in memory.
+    waits = """
+import time
+from pathlib import Path
+
+@data_loader
+def f(*, repo_path):
+    deadline = time.monotonic() + 10
+    while not Path(repo_path, "over").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+"""
+    over = (
+        "from pathlib import Path\n@custom\ndef f(*seen, repo_path):\n    Path(repo_path, 'over').touch()\n"
+    )
+
+    result = bench.run(
+        python("volatile", LOAD, checkpoint=False),
+        python("waits", waits),
+        python("s", looks, "volatile", configuration={"poll_interval": 0.01}),
+        python("over", over, "s"),
+    )
+
+    assert result.state == "succeeded", result.error
 
 
 def test_a_sensor_has_a_timeout_over_all_of_its_looks(bench: Bench) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
+from pipelines import run
 from pipelines.model import RetryPolicy
+from pipelines.run import BlockReport
 from tests.pipelines.running import Bench, Listener, python
 
 ITEMS = """
@@ -388,6 +391,60 @@ def test_a_failed_child_of_before_stays_failed_and_others_go_on(bench: Bench) ->
     assert result.state == "failed"
     assert sorted(started(bench)) == ["then:0", "then:2"]
     assert "two is wrong" in (bench.listener.report("c").error or "")
+
+
+def test_children_read_a_whole_list_that_is_not_stored_yet(bench: Bench) -> None:
+    """What children returned stays in memory until all children that want it have read it."""
+    not_committed: list[Future[None]] = []
+
+    def commit(report: BlockReport, future: Future[None]) -> None:
+        if report.block.startswith("c:"):
+            not_committed.append(future)
+            return
+        future.set_result(None)
+        if report.block == "end":
+            for earlier in not_committed:
+                earlier.set_result(None)
+
+    bench.listener.commit = commit
+
+    result = bench.run(
+        python("d", PLAIN_ITEMS, **DYNAMIC),
+        python("c", PASS_ON, "d", **REDUCE),
+        python("end", PASS_ON, "c", "d"),
+    )
+
+    assert result.state == "succeeded", result.error
+    assert bench.outputs("end:2") == ({"got": [[{"got": [1]}, {"got": [2]}, {"got": [3]}], 3]},)
+
+
+def test_a_dynamic_block_that_gave_nothing_has_no_children_and_is_none_beside_others(bench: Bench) -> None:
+    fails = "@data_loader\ndef f():\n    raise ValueError('no')\n"
+
+    bench.run(
+        python("bad", fails, **DYNAMIC),
+        python("d", PLAIN_ITEMS, **DYNAMIC),
+        python("alone", PASS_ON, "bad", trigger_rule="all_done", **REDUCE),
+        python("after", PASS_ON, "alone", trigger_rule="all_done"),
+        python("beside", PASS_ON, "bad", "d", trigger_rule="one_success"),
+    )
+
+    assert bench.listener.states()["alone"] == "succeeded"
+    assert bench.outputs("after") == ({"got": [[]]},)
+    assert bench.outputs("beside:2") == ({"got": [None, 3]},)
+
+
+def test_whatever_goes_wrong_while_children_are_found_ends_the_block(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise AssertionError("not thought of")
+
+    monkeypatch.setattr(run, "members", breaks)
+
+    result = bench.run(python("d", PLAIN_ITEMS, **DYNAMIC), python("c", PASS_ON, "d"))
+
+    assert (result.state, result.error) == ("failed", "block 'c' failed: AssertionError: not thought of")
 
 
 def test_exporters_as_children_wait_until_the_items_are_finished(bench: Bench) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -27,6 +29,9 @@ def bench(tmp_path: Path, postgres_server: PostgresServer, postgres_database: st
         dedent(f"""\
         default:
           DUCKDB_DATABASE: lake.duckdb
+        both:
+          DUCKDB_DATABASE: lake.duckdb
+          POSTGRES_HOST: localhost
         shop:
           POSTGRES_HOST: {postgres_server.socket_dir}
           POSTGRES_DBNAME: {postgres_database}
@@ -168,9 +173,41 @@ def test_source_may_be_made_by_python(bench: Bench) -> None:
     assert rows(bench, "SELECT n, day FROM raw.letters") == [(n, "2024-01-02") for n in range(3)]
 
 
+def test_error_of_a_python_source_says_its_line(bench: Bench) -> None:
+    source = """\
+        import dlt
+
+        def rows():
+            yield {"n": 1}
+            raise RuntimeError("gone")
+
+        @data_integration
+        def letters():
+            return dlt.resource(rows, name="letters")
+    """
+    block = Block(
+        "letters", BlockType.DATA_INTEGRATION, "python", "data_integrations/letters.py",
+        configuration={"destination": {"dataset": "raw"}},
+    )  # fmt: skip
+
+    result = bench.run((block, dedent(source)))
+
+    assert "IntegrationFailed: data_integrations/letters.py:5: RuntimeError: gone" in (result.error or "")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            "source: {type: sql_database, credentials: 'sqlite:///', tables: [gone]}\n"
+            "destination: {dataset: x}",
+            "data_integrations/orders.yaml: InvalidRequestError: Could not reflect",
+        ),
+        (
+            "source: {type: sql_database, credentials: 'sqlite:///there.sqlite', tables: [orders]}\n"
+            "destination: {dataset: x}\nincremental: {cursor: gone}",
+            "Cursor column `gone` does not exist in table `orders`",
+        ),
         ("source: {type: mysql}", "the `type` of `source` is 'mysql'; it may be one of filesystem, rest_api"),
         ("sauce: {}", "unknown key 'sauce'; it may have"),
         (
@@ -180,11 +217,22 @@ def test_source_may_be_made_by_python(bench: Bench) -> None:
         ("source: {type: sql_database, profile: shop, tables: [gone]}\ndestination: {dataset: x}", "gone"),
         ("source: {type: rest_api, client: {base_url: '{{ nowhere }}'}}", "'nowhere' is not known here"),
         ("source: {type: sql_database, profile: shop, tabels: [a]}", "tabels"),
+        (
+            "source: {type: filesystem, path: gone}\ndestination: {profile: both}",
+            "profile 'both' has the settings of duckdb, postgres, and no `type` is given; name one by `type`",
+        ),
+        ("source: {type: filesystem, path: gone}", "there is no folder 'gone' in the project"),
         ("source: [", "data_integrations/orders.yaml:"),
         ("incremental: {}\nsource: {type: rest_api}", "must name its `cursor`"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(bench: Bench, text: str, message: str) -> None:
+def test_what_is_wrong_is_said_in_one_line(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.chdir(bench.root)
+    with closing(sqlite3.connect("there.sqlite")) as connection:
+        connection.execute("CREATE TABLE orders (id INTEGER)")
+
     error = load(bench, text).error or ""
 
     assert message in error

@@ -43,6 +43,49 @@ def test_decorator_is_found_in_every_spelling(decorator: str) -> None:
     assert lint(f"@{decorator}\ndef load(): pass\n") == []
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("", 1, "it has no `source`"),
+        ("source: {type: mysql}", 1, "block 'load', source: `type` is 'mysql'; it may be one of filesystem"),
+        ("source: {path: in}", 1, "block 'load', source: it has no `type`; it may be one of"),
+        ("source:\n  type: filesystem\nsauce: 1", 3, "unknown key 'sauce'; it may have destination"),
+        ("source: {type: rest_api}\nwrite_disposition: upsert", 2, "`write_disposition` is 'upsert'"),
+        ("source: {type: rest_api}\ndestination: {type: oracle}", 2, "`type` is 'oracle'"),
+        ("source: {type: rest_api}\ndestination: lake", 2, "must be a mapping"),
+        ("source: [", 1, ""),
+    ],
+)
+def test_yaml_of_a_data_integration_is_checked(text: str, line: int, said: str) -> None:
+    [problem] = lint(text, language="yaml", kind=BlockType.DATA_INTEGRATION)
+
+    assert (problem.line, problem.severity) == (line, Severity.ERROR)
+    assert said in problem.message
+
+
+def test_python_of_a_data_integration_is_checked_as_any() -> None:
+    [problem] = lint("def f(): pass\n", kind=BlockType.DATA_INTEGRATION)
+
+    assert "no function is decorated with @data_integration" in problem.message
+
+
+def test_yaml_of_a_data_integration_may_hold_templates() -> None:
+    text = "source: {type: \"{{ variables('kind') }}\"}\nwrite_disposition: '{{ how }}'\n"
+
+    assert lint(text, language="yaml", kind=BlockType.DATA_INTEGRATION) == []
+
+
+def test_callbacks_of_the_older_kind_are_callbacks() -> None:
+    assert lint("@on_success\ndef f(**kwargs): pass\n", kind=BlockType.CALLBACK) == []
+
+
+def test_a_callback_for_an_end_that_does_not_exist_is_told_of() -> None:
+    [problem] = lint("@callback('sucess', 'failure')\ndef f(**kwargs): pass\n", kind=BlockType.CALLBACK)
+
+    assert (problem.line, problem.severity) == (1, Severity.WARNING)
+    assert "no block ends as 'sucess'" in problem.message
+
+
 def test_a_very_long_expression_is_no_trouble() -> None:
     total = " + ".join(["1"] * 800)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.projects import ProjectFolder
+from tests.pipelines.projects import ProjectFolder, errors
 
 PROJECT = """\
 project_type: standalone
@@ -134,6 +134,30 @@ def test_project_of_mage_loads_without_noise(folder: ProjectFolder) -> None:
     assert pipeline.variables == {"color": "yellow"}
 
 
+def test_a_replica_of_nothing_is_told(folder: ProjectFolder) -> None:
+    folder.pipeline(
+        "places",
+        """\
+        blocks:
+        - {uuid: one, type: custom, replicated_block: two}
+        - {uuid: two, type: custom, replicated_block: one}
+        """,
+    )
+
+    assert errors(folder.load(), "places") == [
+        (
+            2,
+            "block 'one': its code is missing, and its `replicated_block` 'two' has none; "
+            "write it to custom/one.py, or remove the block",
+        ),
+        (
+            3,
+            "block 'two': its code is missing, and its `replicated_block` 'one' has none; "
+            "write it to custom/two.py, or remove the block",
+        ),
+    ]
+
+
 def test_code_is_found_where_mage_looks_for_it(folder: ProjectFolder) -> None:
     folder.write("../shared/lib.py", "@custom\ndef run(): pass\n")
     folder.write(
@@ -141,6 +165,7 @@ def test_code_is_found_where_mage_looks_for_it(folder: ProjectFolder) -> None:
         """\
         blocks:
         - {uuid: copy, type: data_loader, replicated_block: load_trips}
+        - {uuid: copy_of_copy, type: data_loader, replicated_block: copy}
         - {uuid: load_trips, type: data_loader, configuration: {file_source: {path: /home/src/old/x.py}}}
         - {uuid: beside, type: custom, configuration: {file_path: shared/lib.py}}
         - {uuid: below, type: custom, configuration: {file_path: /home/src/my-old-shop/custom/sub/deep.py}}
@@ -154,6 +179,7 @@ def test_code_is_found_where_mage_looks_for_it(folder: ProjectFolder) -> None:
     assert project.problems == ()
     assert {block.name: block.path for block in project.pipelines["places"].blocks} == {
         "copy": "data_loaders/load_trips.py",
+        "copy_of_copy": "data_loaders/load_trips.py",
         "load_trips": "data_loaders/load_trips.py",
         "beside": "../shared/lib.py",
         "below": "custom/sub/deep.py",

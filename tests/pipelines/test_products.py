@@ -59,6 +59,11 @@ odd:
 lost:
   object_type: block
   object_uuid: makers
+part:
+  object_type: pipeline
+  object_uuid: maker
+  outdated_after: {hours: 1}
+  settings: {need_itself: {}}
 """,
     )
     write_pipeline(root, "maker", [gives("needs_itself", "good")])
@@ -73,6 +78,8 @@ lost:
         "global_data_products.yaml:7: error: data product 'odd', outdated_after: 'moons' is unknown",
         "global_data_products.yaml:8: warning: data product 'lost': it has no `outdated_after`",
         "global_data_products.yaml:8: warning: data product 'lost': there is no block 'makers' that can run",
+        "global_data_products.yaml:11: warning: data product 'part': pipeline 'maker' has no block "
+        "'need_itself', whose output it takes; it has: needs_itself; did you mean 'needs_itself'?",
         "there is no data product 'god' in global_data_products.yaml that can be used; did you mean 'good'?",
         "settings of block 'x': `partitions` must be a whole number, 1 or more",
         "pipeline 'maker' waits for itself, by data products: maker > maker",

@@ -221,6 +221,15 @@ def test_a_missing_upstream_block_is_named(bench: Bench) -> None:
     assert "pipelines/shop/metadata.yaml:12" in error
 
 
+def test_a_variable_fills_a_parameter_of_its_name_that_no_input_takes(bench: Bench) -> None:
+    bench.run(
+        python("a", "@data_loader\ndef load(ds):\n    return ds\n"),
+        python("b", "@transformer\ndef change(day, block_uuid):\n    return [day, block_uuid]\n", "a"),
+    )
+
+    assert bench.outputs("b") == ("2024-01-02", "b")
+
+
 def test_an_input_that_no_parameter_takes_is_named(bench: Bench) -> None:
     bench.run(
         python("a", loader("return 1")),

@@ -213,13 +213,52 @@ def test_a_stream_without_rows_calls_the_function_once_so_that_columns_are_known
         ),
         ("@transformer(stream='spark')\ndef f(a):\n    return a\n", "stream='spark' is not known"),
         ("@transformer(stream=True)\ndef f(a):\n    return a\n", "block, 'one', returned a int"),
+        ("@custom(stream=True)\ndef f(a):\n    return a\n", "returned a list with a NoneType in it"),
     ],
 )
 def test_where_nothing_can_be_streamed_it_is_told(bench: Bench, source: str, said: str) -> None:
-    upstream = [] if "data_loader" in source else ["one"]
-    bench.run(python("one", "@data_loader\ndef one():\n    return 1\n"), python("f", source, *upstream))
+    upstream = [] if "data_loader" in source else ["two" if "custom" in source else "one"]
+    bench.run(
+        python("one", "@data_loader\ndef one():\n    return 1\n"),
+        python("two", "@data_loader\ndef two():\n    return None, 2\n"),
+        python("f", source, *upstream),
+    )
 
     assert said in error_of(bench, "f")
+
+
+def test_what_children_gave_is_read_batch_by_batch(bench: Bench) -> None:
+    items = "@data_loader\ndef f():\n    return [[1, 2]]\n"
+    frames = (
+        "import pandas as pd\n@transformer\ndef f(item):\n"
+        "    for row in range(2):\n        yield pd.DataFrame({'item': [item], 'row': [row]})\n"
+    )
+    take = "@custom(stream=True)\ndef f(df):\n    print(df['item'].tolist())\n    return df\n"
+
+    bench.run(
+        python("d", items, configuration={"dynamic": True}),
+        python("c", frames, "d", configuration={"reduce_output": True}),
+        python("end", take, "c"),
+    )
+
+    assert bench.listener.text_of("end") == "[1, 1]\n[2, 2]"
+    assert bench.listener.report("end").rows == 4
+
+
+def test_what_is_no_frame_for_a_batch_is_told_with_the_batch(bench: Bench) -> None:
+    source = "@transformer(stream=True)\ndef f(df, batch_number):\n    return df if batch_number < 2 else 5\n"
+    bench.run(python("load", BIG), python("f", source, "load"))
+
+    assert "block 'f' is called for each batch, and returned a int for batch 2" in error_of(bench, "f")
+
+
+def test_a_missing_return_does_not_lose_all_rows_in_silence(bench: Bench) -> None:
+    bench.run(
+        python("load", BIG), python("f", "@transformer(stream=True)\ndef f(df):\n    df['new'] = 1\n", "load")
+    )
+
+    assert bench.listener.report("f").rows == 0
+    assert "is a `return` missing?" in bench.listener.text_of("f")
 
 
 PER_BATCH = """
@@ -267,6 +306,17 @@ def test_a_sql_block_reads_a_stream_as_a_table(bench: Bench) -> None:
 
     assert result.state == "succeeded", result.error
     assert bench.outputs("sums")[0].to_dict("records") == [{"part": 2, "n": 4}]
+
+
+def test_a_sql_block_says_which_stream_has_no_columns(bench: Bench) -> None:
+    settings = {"data_provider": "duckdb", "use_raw_sql": True}
+    block = Block("sums", BlockType.TRANSFORMER, "sql", "transformers/sums.sql", ("load",), settings)
+
+    bench.run(
+        python("load", "@data_loader\ndef f():\n    return iter([])\n"), (block, "SELECT * FROM {{ df_1 }}")
+    )
+
+    assert "{{ df_1 }}, the output of block 'load': the stream has no columns" in error_of(bench, "sums")
 
 
 def test_a_stream_that_is_passed_on_is_stored_once(bench: Bench) -> None:

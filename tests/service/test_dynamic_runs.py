@@ -26,17 +26,19 @@ COLLECT = BlockFile(
     type="data_exporter",
     upstream=["work"],
 )
-# The process dies once under each of two items, after others are through.
+DEADLY_ITEMS = (4, 9)
+# The process dies once under each of two items, when it is told that all before are recorded.
 DEADLY = (
     NOTE
-    + """
+    + f"""
 import signal
 
 @transformer
 def f(item, **kwargs):
-    died = Path(kwargs["folder"]) / f"died{item}"
-    if item in (4, 9) and not died.exists():
+    died = Path(kwargs["folder"]) / f"died{{item}}"
+    if item in {DEADLY_ITEMS} and not died.exists():
         died.touch()
+        wait_for(kwargs, f"die{{item}}")
         os.kill(os.getpid(), signal.SIGKILL)
     note(kwargs)
     return item
@@ -58,6 +60,11 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.close()
 
 
+def succeeded(bench: Bench, run_id: str) -> int:
+    """Return how many children are recorded as succeeded."""
+    return sum(one.parent == "work" and one.state is BlockState.SUCCEEDED for one in bench.get(run_id).blocks)
+
+
 def test_children_that_are_through_are_not_run_again_when_the_process_dies(bench: Bench) -> None:
     bench.pipeline(
         "fan",
@@ -76,6 +83,9 @@ def test_children_that_are_through_are_not_run_again_when_the_process_dies(bench
     )
     bench.start()
     run_id = bench.launch("fan")
+    for item in DEADLY_ITEMS:
+        wait_until(lambda item=item: succeeded(bench, run_id) >= item, what=f"{item} children")  # type: ignore[misc]
+        (bench.folder / f"die{item}").touch()
     waiting = wait_until(
         lambda: run if (run := bench.get(run_id)).state is RunState.WAITING else None, what="the sensor alone"
     )
@@ -158,3 +168,20 @@ def test_a_sensor_over_its_timeout_fails_though_the_process_changes(bench: Bench
     assert run.failed_blocks == 1
     assert "waited longer than its timeout of 0.8 s" in (run.blocks[0].error or "")
     assert run.claim > 1
+
+
+def test_children_that_are_all_over_their_time_are_ended_together(bench: Bench) -> None:
+    hangs = NOTE + "\n@transformer\ndef f(item, **kwargs):\n    wait_for(kwargs, 'never')\n"
+    bench.pipeline(
+        "fan", ITEMS, BlockFile("work", hangs, type="transformer", upstream=["items"], keys={"timeout": 1})
+    )
+    bench.start()
+
+    run = bench.finished(bench.launch("fan"))
+
+    children = [block for block in run.blocks if block.parent == "work"]
+    assert len(children) == 12
+    for child in children:
+        assert (child.state, child.attempt) == (BlockState.FAILED, 1)
+        assert f"Block '{child.name}' ran longer than its timeout of 1 s" in (child.error or "")
+    assert run.claim == 2  # one process was ended, and the next found nothing left to do

@@ -101,6 +101,7 @@ def test_templates_that_need_nothing_run(root: Path, monkeypatch: pytest.MonkeyP
     assert result.state == "succeeded", result.error
     assert set(bench.listener.states().values()) == {"succeeded"}
     assert (root / "out/orders-2024-01-02.parquet").exists()
+    assert "kept is done" in bench.listener.text_of("kept")  # says the callback
     assert bench.listener.report("kept").rows == bench.listener.report("kept_stream").rows == 2
 
 

@@ -28,6 +28,7 @@ from pipelines.io.bigquery.reading import batches_of_query, rows_of_query
 from pipelines.io.bigquery.sessions import Session, staged_table
 from pipelines.io.bigquery.settings import BigQuerySettings
 from pipelines.io.bigquery.writing import WRITE, existing_table, full_dataset, remove_aside, write_frame
+from pipelines.io.config import ProfileError
 from pipelines.io.effects import Effect
 from pipelines.io.sqlconnector import SqlConnector, bound_values
 from pipelines.io.sqltext import Relation, escaped_literal
@@ -271,6 +272,8 @@ class BigQuery(SqlConnector):
 def _opened(settings: BigQuerySettings) -> bigquery.Client:
     google = settings.google
     credentials, project = google.credentials()
+    if project is None:  # Google's client would look for other credentials
+        raise ProfileError(f"profile {google.profile!r} names no project for BigQuery; add GOOGLE_PROJECT_ID")
     options = {"api_endpoint": google.endpoint} if google.endpoint else None
     return bigquery.Client(project=project, credentials=credentials, client_options=options)
 

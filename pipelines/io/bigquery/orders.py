@@ -31,7 +31,7 @@ class Layout:
     partition_period: str = "DAY"
     partition_range: tuple[int, int, int] | None = None  # start, end, width: for whole numbers
     partition_expiration_days: float | None = None
-    require_partition_filter: bool | None = None
+    require_partition_filter: bool = False
     cluster_by: tuple[str, ...] = ()
 
     @classmethod
@@ -42,14 +42,27 @@ class Layout:
         period = str(given.pop("partition_period", None) or "DAY").upper()
         if period not in _PERIODS:
             raise ExportRefused(f"partition_period={period!r} is not known; use one of {', '.join(_PERIODS)}")
-        return cls(
+        found = cls(
             partition_by=given.pop("partition_by", None),
             partition_period=period,
             partition_range=None if bounds is None else _three(bounds),
             partition_expiration_days=given.pop("partition_expiration_days", None),
-            require_partition_filter=given.pop("require_partition_filter", None),
+            require_partition_filter=bool(given.pop("require_partition_filter", False)),
             cluster_by=(cluster,) if isinstance(cluster, str) else tuple(cluster),
         )
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Raise for what would be left out in silence."""
+        is_by_time = self.partition_by is not None and self.partition_range is None
+        if not is_by_time and (self.partition_expiration_days is not None or self.require_partition_filter):
+            raise ExportRefused(
+                "partition_expiration_days and require_partition_filter want partitions by time: "
+                "give partition_by, and no partition_range"
+            )
+        if self.partition_range is not None and self.partition_by is None:
+            raise ExportRefused("partition_range needs partition_by: the column that is in the range")
 
     def apply(self, config: Any) -> None:
         """Give the layout to the settings of a load or query job."""
@@ -59,15 +72,18 @@ class Layout:
                 field=self.partition_by, range_=bigquery.PartitionRange(start, end, width)
             )
         elif self.partition_by is not None:
-            days = self.partition_expiration_days
-            config.time_partitioning = bigquery.TimePartitioning(
-                type_=self.partition_period,
-                field=self.partition_by,
-                expiration_ms=None if days is None else int(days * _MS_PER_DAY),
-                require_partition_filter=self.require_partition_filter,
-            )
+            config.time_partitioning = self._by_time()
         if self.cluster_by:
             config.clustering_fields = list(self.cluster_by)
+
+    def _by_time(self) -> bigquery.TimePartitioning:
+        days = self.partition_expiration_days
+        expires = {} if days is None else {"expirationMs": str(int(days * _MS_PER_DAY))}
+        # The library warns of this one as an argument; a job has no other place to say it.
+        wanted = {"requirePartitionFilter": True} if self.require_partition_filter else {}
+        return bigquery.TimePartitioning.from_api_repr(
+            {"type": self.partition_period, "field": self.partition_by, **expires, **wanted}
+        )
 
 
 def _three(bounds: Sequence[int]) -> tuple[int, int, int]:

@@ -102,7 +102,10 @@ def spooled(data: Any, order: Order, existing: bigquery.Table | None, path: Path
     check_keys(order.target, order.policy, columns)
     if existing is not None and order.if_exists in (IfExists.APPEND, IfExists.MERGE):
         fields = _as_there(fields, columns, order, existing)
-    return Rows(path, fields, write_parquet(reader, fields, path))
+    try:
+        return Rows(path, fields, write_parquet(reader, fields, path))
+    except ExportRefused as error:
+        raise ExportRefused(f"cannot write to {order.target}: {error}") from error
 
 
 def _described(field: SchemaField, type: pa.DataType, column: pa.ChunkedArray | None) -> FrameColumn:

@@ -217,6 +217,7 @@ class DuckDB(SqlConnector):
     def stage(self, session: duckdb.DuckDBPyConnection, name: str, data: Any) -> None:
         # A stream is read anew by each scan; what can be read only once is put into a table by the first.
         if isinstance(data, Stream):
+            to_reader(data).close()  # says what is wrong with its columns
             session.register(name, Rereadable(data))
         elif is_streamed(data):
             stage_once(session, name, to_reader(data))

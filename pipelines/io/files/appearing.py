@@ -6,9 +6,10 @@ import ctypes
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_MARK = "user.millrace.write"  # an extended attribute
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -26,6 +27,21 @@ def written_aside(target: Path, token: str) -> Iterator[Path]:
         yield aside
     finally:
         remove(aside)
+
+
+def mark(path: Path, write: str, rows: int) -> None:
+    """Note on a file or folder by which write it was made; not every file system has room for that."""
+    with suppress(OSError, AttributeError):
+        os.setxattr(path, _MARK, f"{rows} {write}".encode())
+
+
+def rows_marked(path: Path, write: str) -> int | None:
+    """Return the rows of a file or folder if that write made it."""
+    try:
+        rows, _, found = os.getxattr(path, _MARK).decode().partition(" ")
+    except (OSError, AttributeError):
+        return None
+    return int(rows) if found == write else None
 
 
 def remove(path: Path) -> None:

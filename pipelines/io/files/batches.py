@@ -114,11 +114,16 @@ def stream_parquet(path: Path, options: Options) -> pa.RecordBatchReader:
 
 
 def stream_dataset(dataset: ds.Dataset, options: Options) -> pa.RecordBatchReader:
+    little = {"batch_size": _ROWS_AT_ONCE, "batch_readahead": 2, "fragment_readahead": 1}
+    return dataset.scanner(**{**little, **scanning(options)}).to_reader()
+
+
+def scanning(options: Options) -> dict[str, Any]:
+    """Return the options of a dataset's scan; `filters` is what the reader of one file calls its filter."""
     given = {key: value for key, value in options.items() if key != "filters"}
     if options.get("filters") is not None:
         given["filter"] = pq.filters_to_expression(options["filters"])
-    little = {"batch_size": _ROWS_AT_ONCE, "batch_readahead": 2, "fragment_readahead": 1}
-    return dataset.scanner(**{**little, **given}).to_reader()
+    return given
 
 
 def stream_lines(path: Path, options: Options) -> pa.RecordBatchReader:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-from uuid import uuid4
 
 import pyarrow as pa
 
 from pipelines.io.base import Connector, IfExists, Policy
 from pipelines.io.duckdb import DuckDB, DuckDBSettings
-from pipelines.io.effects import Effect
+from pipelines.io.effects import Write
 from pipelines.io.errors import ConnectorError, ExportRefused, TargetExists, UnreadableFile
-from pipelines.io.files.appearing import put_file, written_aside
+from pipelines.io.files.appearing import mark, put_file, rows_marked, written_aside
 from pipelines.io.files.batches import stream_dataset
 from pipelines.io.files.datasets import append_to_dataset, dataset_of, read_dataset, replace_dataset
 from pipelines.io.files.formats import DAMAGED, compression_of, format_of
@@ -110,22 +108,41 @@ class Files(Connector):
             raise ExportRefused("export() needs path: the file or folder to write")
         target = self.path(path)
         policy = Policy.of(if_exists).of_next_write(f"files:{target}").if_exists
-        if policy is IfExists.FAIL and target.exists():
-            raise TargetExists(f"{target} exists already, and the export says if_exists='fail'")
-        write = _Write.next(target)
-        if partition_cols is None:
-            rows = self._export_file(df, target, format, policy, {"index": index, **options}, write)
+        write = Write.next(f"files:{target}")
+        rows = rows_marked(target, write.token)
+        if rows is None:
+            rows = self._written(
+                df, target, format, partition_cols, policy, {"index": index, **options}, write
+            )
         else:
-            columns = [partition_cols] if isinstance(partition_cols, str) else list(partition_cols)
-            add = append_to_dataset if policy is IfExists.APPEND else replace_dataset
-            with _writable(target):
-                rows = add(df, target, columns, token=write.token, crash=write.crash, options=options)
+            write.found(rows)
         write.wrote(rows)
         return rows
 
+    @classmethod
+    def _written(
+        cls,
+        df: Any,
+        target: Path,
+        format: str | None,
+        partition_cols: str | Sequence[str] | None,
+        policy: IfExists,
+        options: dict[str, Any],
+        write: Write,
+    ) -> int:
+        if policy is IfExists.FAIL and target.exists():
+            raise TargetExists(f"{target} exists already, and the export says if_exists='fail'")
+        if partition_cols is None:
+            return cls._export_file(df, target, format, policy, options, write)
+        columns = [partition_cols] if isinstance(partition_cols, str) else list(partition_cols)
+        add = append_to_dataset if policy is IfExists.APPEND else replace_dataset
+        given = {name: value for name, value in options.items() if name != "index"}
+        with _writable(target):
+            return add(df, target, columns, write=write, options=given)
+
     @staticmethod
     def _export_file(
-        df: Any, target: Path, format: str | None, policy: IfExists, options: dict[str, Any], write: _Write
+        df: Any, target: Path, format: str | None, policy: IfExists, options: dict[str, Any], write: Write
     ) -> int:
         if policy is IfExists.APPEND:
             raise ExportRefused(
@@ -138,6 +155,7 @@ class Files(Connector):
             options = {"compression": compression, **options}
         with written_aside(target, write.token) as aside, _writable(target):
             rows = found.write(df, aside, options)
+            mark(aside, write.token, rows)
             put_file(aside, target, write.crash)
         return rows
 
@@ -194,25 +212,3 @@ def _writable(target: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ExportRefused(f"cannot write {target}: {' '.join(str(error).split())}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Write:
-    """One write, with a token that is the same for each try of it."""
-
-    token: str
-    effect: Effect | None
-
-    @classmethod
-    def next(cls, target: Path) -> _Write:
-        effect = Effect.next(f"files:{target}")
-        name = uuid4().hex if effect is None else effect.id
-        return cls(hashlib.sha256(name.encode()).hexdigest()[:16], effect)
-
-    def crash(self, point: str) -> None:
-        if self.effect is not None:
-            self.effect.crash(point)
-
-    def wrote(self, rows: int) -> None:
-        if self.effect is not None:
-            self.effect.context.effects.wrote(rows)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,9 +12,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from pipelines.io.columns import arrow_kind, example_of, fits, whole_numbers
+from pipelines.io.effects import Write
 from pipelines.io.errors import ExportRefused
-from pipelines.io.files.appearing import put_folder, sync, written_aside
-from pipelines.io.files.batches import chunks
+from pipelines.io.files.appearing import mark, put_folder, sync, written_aside
+from pipelines.io.files.batches import chunks, scanning
 from pipelines.io.files.formats import as_table, table_to_frame
 from pipelines.io.frames import FrameKind, give, is_streamed, to_reader
 
@@ -28,24 +31,22 @@ _FILE_BYTES = 48 << 20
 
 Rows: TypeAlias = pa.Table | pa.RecordBatchReader
 
-Crash = Callable[[str], None]
-
 
 def replace_dataset(
     data: Any,
     folder: Path,
     partition_cols: Sequence[str],
     *,
-    token: str,
-    crash: Crash,
+    write: Write,
     options: Mapping[str, Any],
 ) -> int:
     """Write a dataset aside and put it in the place of the folder."""
     _refuse_to_remove_others(folder)
     rows = rows_of(data)
-    with written_aside(folder, token) as aside:
+    with written_aside(folder, write.token) as aside:
         written = write_parts(rows, aside, partition_cols, "part-{i}.parquet", options)
-        put_folder(aside, folder, crash)
+        mark(aside, write.token, written)
+        put_folder(aside, folder, write.crash)
     return written
 
 
@@ -73,30 +74,38 @@ def append_to_dataset(
     folder: Path,
     partition_cols: Sequence[str],
     *,
-    token: str,
-    crash: Crash,
+    write: Write,
     options: Mapping[str, Any],
 ) -> int:
     """Add files to a dataset. Their names come from the token: written again, they replace themselves."""
-    rows = rows_of(data)
-    check_appended(stored_schema(folder), rows.schema.names, partition_cols, folder)
-    with written_aside(folder, token) as aside:
-        written = write_parts(rows, aside, partition_cols, f"part-{token}-{{i}}.parquet", options)
-        new = sorted(path.relative_to(aside) for path in aside.rglob("*") if path.is_file())
-        crash("effect.before_commit")
-        _move(new, aside, folder)
-        crash("effect.after_commit")
-    _remove_stale(folder, token, set(new))
+    rows = rows_like(rows_of(data), stored_schema(folder), partition_cols, folder)
+    with written_aside(folder, write.token) as aside:
+        written = write_parts(rows, aside, partition_cols, f"part-{write.token}-{{i}}.parquet", options)
+        new = sorted(path.relative_to(aside) for path in aside.rglob("*.parquet") if path.is_file())
+        write.crash("effect.before_commit")
+        _move([*new, Path(SCHEMA_FILE)], aside, folder, write)
+        write.crash("effect.after_commit")
+    _remove_stale(folder, write.token, set(new))
     return written
 
 
-def _move(names: Sequence[Path], aside: Path, folder: Path) -> None:
-    for name in names:
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sync(aside / name)
-        (aside / name).replace(target)
-        sync(target.parent)
+def _move(names: Sequence[Path], aside: Path, folder: Path, write: Write) -> None:
+    """Put files in their places, or none of them when one cannot be put there."""
+    placed: list[Path] = []
+    try:
+        for name in names:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            sync(aside / name)
+            (aside / name).replace(target)
+            placed.append(target)
+            sync(target.parent)
+            write.crash("effect.part")
+    except BaseException:
+        for path in placed:
+            if path.name != SCHEMA_FILE:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def _remove_stale(folder: Path, token: str, new: set[Path]) -> None:
@@ -106,17 +115,54 @@ def _remove_stale(folder: Path, token: str, new: set[Path]) -> None:
             path.unlink()
 
 
-def check_appended(
-    there: pa.Schema | None, columns: Sequence[str], partition_cols: Sequence[str], place: str | Path
-) -> None:
-    """Raise unless rows of these columns may join a dataset of that schema."""
+def rows_like(rows: Rows, there: pa.Schema | None, partition_cols: Sequence[str], place: str | Path) -> Rows:
+    """Return rows in the types of the dataset that they are to join; ExportRefused when they do not fit."""
     if there is None:
-        return
-    if set(there.names) != set(columns):
-        difference = ", ".join(sorted(set(there.names) ^ set(columns)))
+        return rows
+    if set(there.names) != set(rows.schema.names):
+        difference = ", ".join(sorted(set(there.names) ^ set(rows.schema.names)))
         raise ExportRefused(f"cannot append to {place}: its columns and the frame's differ in {difference}")
     if partition_cols_of(there) != list(partition_cols):
         raise ExportRefused(f"cannot append to {place}: it is partitioned by {partition_cols_of(there)}")
+    if isinstance(rows, pa.Table):
+        return _like(rows, there, place)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in rows:
+            yield from _like(pa.Table.from_batches([batch]), there, place).to_batches()
+
+    return pa.RecordBatchReader.from_batches(_like(rows.schema.empty_table(), there, place).schema, batches())
+
+
+def _like(table: pa.Table, there: pa.Schema, place: str | Path) -> pa.Table:
+    table = table.select(there.names)
+    table = whole_numbers(table, [arrow_kind(field.name, field.type) for field in there], place)
+    columns = [_column_like(field, column, place) for field, column in zip(there, table.columns, strict=True)]
+    schema = pa.schema([(name, column.type) for name, column in zip(there.names, columns, strict=True)])
+    if b"pandas" in (there.metadata or {}):
+        schema = schema.with_metadata({b"pandas": there.metadata[b"pandas"]})
+    return pa.table(columns, schema=schema)
+
+
+def _column_like(field: pa.Field, column: pa.ChunkedArray, place: str | Path) -> pa.ChunkedArray | pa.Array:
+    """Return a column in the type that it has there; a dataset of only nulls so far has none."""
+    given, wanted = column.type, field.type
+    if given == wanted or pa.types.is_null(wanted):
+        return column
+    if column.null_count == len(column):
+        return pa.nulls(len(column), wanted)
+    if pa.types.is_dictionary(wanted):
+        plain = field.with_type(wanted.value_type)
+        return pa.chunked_array([_column_like(plain, column, place)]).dictionary_encode()
+    if pa.types.is_dictionary(given):
+        column = column.cast(given.value_type)
+    if fits(arrow_kind(field.name, given), str(arrow_kind(field.name, wanted))):
+        with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return column.cast(wanted)
+    raise ExportRefused(
+        f"cannot append to {place}: column {field.name!r} is {wanted} there, and {given} in the frame "
+        f"({example_of(column)}). Convert the column, or replace the dataset"
+    )
 
 
 def rows_of(data: Any) -> Rows:
@@ -196,7 +242,7 @@ def _partitioning(schema: pa.Schema, partition_cols: Sequence[str]) -> ds.Partit
 
 def read_dataset(folder: Path, options: Mapping[str, Any], frame: FrameKind = "pandas") -> Any:
     """Return the rows of all files, with the partitions as columns of the type they had."""
-    table = dataset_of(folder).to_table(**options)
+    table = dataset_of(folder).to_table(**scanning(options))
     return table_to_frame(table) if frame == "pandas" else give(table, frame)
 
 

@@ -13,12 +13,14 @@ import pyarrow as pa
 
 from pipelines.io.base import Connector, IfExists, Policy
 from pipelines.io.errors import ConnectorError, ExportRefused
+from pipelines.io.files.batches import stream_dataset
+from pipelines.io.files.datasets import dataset_of
 from pipelines.io.objects.datasets import Dataset
 from pipelines.io.objects.lasting import LastingFolder, lasting
-from pipelines.io.objects.local import load_dataset, load_file, readable, stream_dataset, stream_file
+from pipelines.io.objects.local import load_dataset, load_file, readable, stream_file
 from pipelines.io.objects.single import export_object
 from pipelines.io.objects.store import ObjectMissing, Store
-from pipelines.io.objects.write import Write
+from pipelines.io.objects.write import ObjectWrite
 
 
 class ObjectConnector(Connector):
@@ -68,7 +70,7 @@ class ObjectConnector(Connector):
         path, address = self._fetched(bucket_name, object_key, folder.path)
         with readable(address):
             if path.is_dir():
-                return lasting(stream_dataset(path, options), folder, address)
+                return lasting(stream_dataset(dataset_of(path), options), folder, address)
             return lasting(stream_file(path, format, options), folder, address)
 
     def export(
@@ -92,7 +94,7 @@ class ObjectConnector(Connector):
             raise ExportRefused("export() needs bucket_name and object_key: where to write")
         target = f"{self.name}:{bucket_name}/{object_key}"
         policy = _policy(if_exists).of_next_write(target).if_exists
-        write = Write.next(target)
+        write = ObjectWrite.next(target)
         with self._connected() as store:
             if partition_cols is None:
                 place = (store, bucket_name, str(object_key))

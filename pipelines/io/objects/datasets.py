@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 
 from pipelines.io.base import IfExists
 from pipelines.io.errors import ExportRefused, TargetExists
-from pipelines.io.files.datasets import SCHEMA_FILE, check_appended, rows_of, write_parts
+from pipelines.io.files.datasets import SCHEMA_FILE, rows_like, rows_of, write_parts
 from pipelines.io.objects.local import writable
 from pipelines.io.objects.manifest import Manifest, Written, is_hidden, is_part, is_part_of, part_name
 from pipelines.io.objects.store import ObjectChanged, ObjectMissing, Store, Stored
-from pipelines.io.objects.write import Write
+from pipelines.io.objects.write import ObjectWrite
 
 _AT_ONCE = 8  # transfers
 _TRIES = 8  # to read a dataset, or to append to it, while others write it
@@ -81,7 +81,7 @@ class Dataset:
         data: Any,
         partition_cols: Sequence[str],
         policy: IfExists,
-        write: Write,
+        write: ObjectWrite,
         options: Mapping[str, Any],
     ) -> int:
         """Write rows as a dataset, or add them to it, and return how many."""
@@ -96,7 +96,7 @@ class Dataset:
             folder = Path(made)
             given = rows_of(data)
             if policy is IfExists.APPEND:
-                check_appended(known.schema, given.schema.names, partition_cols, self.address)
+                given = rows_like(given, known.schema, partition_cols, self.address)
             rows = write_parts(given, folder, partition_cols, part_name(write.token), options)
             written = Written(write.id, rows, tuple(_names_below(folder)))
             after = self._commit(folder, written, known, policy, write)
@@ -114,7 +114,7 @@ class Dataset:
                 )
 
     def _commit(
-        self, folder: Path, written: Written, known: _Known, policy: IfExists, write: Write
+        self, folder: Path, written: Written, known: _Known, policy: IfExists, write: ObjectWrite
     ) -> _Known:
         """Upload the parts, then the manifest; when another append came first, once more."""
         for attempt in range(_TRIES):
@@ -127,7 +127,8 @@ class Dataset:
             except ObjectChanged:
                 now = self._known()
                 if now.manifest.rows_of(write.id) is None:
-                    if policy is not IfExists.APPEND or attempt == _TRIES - 1:
+                    is_other = now.schema is None or now.schema != pq.read_schema(folder / SCHEMA_FILE)
+                    if policy is not IfExists.APPEND or is_other or attempt == _TRIES - 1:
                         raise
                     known = now
                     continue
@@ -164,11 +165,15 @@ class Dataset:
         self._store.fetch(self._bucket, self._folder + name, path)
 
     def _put_all(
-        self, names: Iterable[str], folder: Path, seen: Mapping[str, Stored | None], write: Write
+        self, names: Iterable[str], folder: Path, seen: Mapping[str, Stored | None], write: ObjectWrite
     ) -> None:
-        self._for_each(names, lambda name: self._put(name, folder, seen, write))
+        def put(name: str) -> None:
+            self._put(name, folder, seen, write)
+            write.crash("effect.part")
 
-    def _put(self, name: str, folder: Path, seen: Mapping[str, Stored | None], write: Write) -> None:
+        self._for_each(names, put)
+
+    def _put(self, name: str, folder: Path, seen: Mapping[str, Stored | None], write: ObjectWrite) -> None:
         self._store.put(
             self._bucket,
             self._folder + name,

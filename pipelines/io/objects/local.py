@@ -11,13 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.io.errors import ExportRefused, UnreadableFile
-from pipelines.io.files.datasets import dataset_of, read_dataset
+from pipelines.io.files.datasets import read_dataset
 from pipelines.io.files.formats import DAMAGED, compression_of, format_of
 
 Options = Mapping[str, Any]
 
 _ZSTD = ".zst"
-_ROWS_AT_ONCE = 100_000
 
 
 def load_file(path: Path, format: str | None, frame: Any, options: Options) -> Any:
@@ -35,12 +34,6 @@ def stream_file(path: Path, format: str | None, options: Options) -> pa.RecordBa
     """Return the rows of a file in batches; JSON and Excel files are read as a whole first."""
     path = _unpacked(path)
     return format_of(path, format).batches(path, options)
-
-
-def stream_dataset(folder: Path, options: Options) -> pa.RecordBatchReader:
-    """Return the rows of all files below a folder in batches."""
-    little = {"batch_size": _ROWS_AT_ONCE, "batch_readahead": 2, "fragment_readahead": 1}
-    return dataset_of(folder).scanner(**{**little, **options}).to_reader()
 
 
 def write_file(data: Any, path: Path, format: str | None, options: Options) -> int:

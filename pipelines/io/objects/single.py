@@ -11,7 +11,7 @@ from pipelines.io.base import IfExists
 from pipelines.io.errors import ExportRefused, TargetExists
 from pipelines.io.objects.local import write_file
 from pipelines.io.objects.store import ROWS, ObjectChanged, Store, Stored
-from pipelines.io.objects.write import Write
+from pipelines.io.objects.write import ObjectWrite
 
 
 def export_object(
@@ -21,7 +21,7 @@ def export_object(
     data: Any,
     format: str | None,
     policy: IfExists,
-    write: Write,
+    write: ObjectWrite,
     options: Mapping[str, Any],
 ) -> int:
     """Write rows as an object and return how many; an object that this write has made stays as it is."""
@@ -53,7 +53,7 @@ def _put(
     path: Path,
     seen: Stored | None,
     policy: IfExists,
-    write: Write,
+    write: ObjectWrite,
     rows: int,
 ) -> None:
     try:

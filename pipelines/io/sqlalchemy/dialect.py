@@ -10,7 +10,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.sql import sqltypes
 
-from pipelines.io.columns import TableColumn
+from pipelines.io.columns import TableColumn, arrow_kind
 from pipelines.io.errors import ExportRefused, QueryFailed
 from pipelines.io.sqlalchemy import values
 from pipelines.io.sqltext import Relation, literal
@@ -105,7 +105,7 @@ class Dialect:
 
     def column_type(self, name: str, arrow: pa.DataType, *, is_key: bool = False) -> ColumnType:
         """Return the type of a column of a new table."""
-        kind = values.kind_of(name, arrow)
+        kind = arrow_kind(name, arrow)
         made = self._types(arrow).get(kind or "text")
         if made is None:
             raise ExportRefused(

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pyarrow as pa
 import sqlalchemy as sa
 
-from pipelines.io.columns import TableColumn
+from pipelines.io.columns import TableColumn, arrow_kind
 from pipelines.io.errors import ConnectionFailed, ExportRefused
-from pipelines.io.sqlalchemy import values
 from pipelines.io.sqlalchemy.dialect import ColumnType, Dialect, ResultColumn
 from pipelines.io.sqlalchemy.mysqlrows import insert_statements
 from pipelines.io.sqlalchemy.mysqltypes import column_name, kind_of, reader_of
@@ -72,7 +71,7 @@ class MySQLDialect(Dialect):
         session.locks.clear()
 
     def column_type(self, name: str, arrow: pa.DataType, *, is_key: bool = False) -> ColumnType:
-        kind = values.kind_of(name, arrow)
+        kind = arrow_kind(name, arrow)
         if kind == "interval":
             raise ExportRefused(
                 f"column {name!r} holds durations, which MySQL has no type for; write them as seconds, for "

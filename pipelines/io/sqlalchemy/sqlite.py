@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from pipelines.io.columns import TableColumn
+from pipelines.io.columns import TableColumn, arrow_kind
 from pipelines.io.errors import ExportRefused
 from pipelines.io.sqlalchemy import values
 from pipelines.io.sqlalchemy.dialect import ColumnType, Dialect, ResultColumn
@@ -51,6 +51,17 @@ _NARROW = {
     pa.uint16(): "INT4",
     pa.uint64(): "DECIMAL_TEXT(20,0)",
     pa.float32(): "FLOAT4",
+}
+
+# What a text must be that goes into a column of this kind.
+_PARSED = {
+    "boolean": pa.bool_(),
+    "integer": pa.int64(),
+    "float": pa.float64(),
+    "numeric": pa.decimal256(76, 38),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us"),
+    "timestamptz": pa.timestamp("us", "UTC"),
 }
 
 # By the first that is found in the declared type. INTERVAL has INT in it.
@@ -99,7 +110,7 @@ class SQLiteDialect(Dialect):
             )
 
     def column_type(self, name: str, arrow: pa.DataType, *, is_key: bool = False) -> ColumnType:
-        kind = values.kind_of(name, arrow)
+        kind = arrow_kind(name, arrow)
         if pa.types.is_dictionary(arrow):
             return self.column_type(name, arrow.value_type, is_key=is_key)
         if pa.types.is_decimal(arrow):
@@ -157,7 +168,8 @@ class SQLiteDialect(Dialect):
         self, session: Session, table: str, batch: pa.RecordBatch, kinds: Sequence[str | None]
     ) -> None:
         columns = [
-            _stored(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            _stored(name, column, kind, table)
+            for name, column, kind in zip(batch.schema.names, batch.columns, kinds, strict=True)
         ]
         places = ", ".join("?" * len(columns))
         cursor = session.connection.connection.cursor()
@@ -221,10 +233,35 @@ def _fills_itself(of: str, default: Any, is_only_key: Any, hidden: int) -> bool:
     return default is not None or hidden in (2, 3) or bool(is_only_key and of.upper() == "INTEGER")
 
 
-def _stored(name: str, column: pa.Array) -> Sequence[Any]:
+def _stored(name: str, column: pa.Array, kind: str | None, table: str) -> Sequence[Any]:
     """Return values as the driver stores them."""
-    found: list[Any] = _storable(values.plain(name, column)).to_pylist()
+    plain = values.plain(name, column)
+    if kind in _PARSED and (pa.types.is_string(plain.type) or pa.types.is_large_string(plain.type)):
+        plain = _parsed(name, plain, _PARSED[kind], table)
+    if kind == "timestamptz":
+        plain = _in_utc(plain)
+    found: list[Any] = _storable(plain).to_pylist()
     return found
+
+
+def _in_utc(plain: pa.Array) -> pa.Array:
+    """Give moments without a zone, and dates, the zone that they have by agreement."""
+    if pa.types.is_date(plain.type):
+        plain = plain.cast(pa.timestamp("us"))
+    if pa.types.is_timestamp(plain.type) and plain.type.tz is None:
+        return plain.cast(pa.timestamp(plain.type.unit, "UTC"))
+    return plain
+
+
+def _parsed(name: str, texts: pa.Array, of: pa.DataType, table: str) -> pa.Array:
+    """Read texts for a column of another type: SQLite would take them as they are, and say nothing."""
+    try:
+        parsed = texts.cast(of)
+    except pa.ArrowInvalid as error:
+        raise ExportRefused(
+            f"cannot write to {table}: column {name!r}: {error}. Convert the column"
+        ) from None
+    return texts if pa.types.is_decimal(of) else parsed
 
 
 def _storable(plain: pa.Array) -> pa.Array:

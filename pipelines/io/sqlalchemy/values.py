@@ -1,53 +1,15 @@
-"""Values of Arrow columns as drivers take them, and what the columns are about."""
+"""Values of Arrow columns as drivers take them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.io.errors import ExportRefused
 from pipelines.io.frames import json_array
-
-_KINDS: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
-    (pa.types.is_boolean, "boolean"),
-    (pa.types.is_integer, "integer"),
-    (pa.types.is_floating, "float"),
-    (pa.types.is_decimal, "numeric"),
-    (pa.types.is_string, "text"),
-    (pa.types.is_large_string, "text"),
-    (pa.types.is_string_view, "text"),
-    (pa.types.is_date, "date"),
-    (pa.types.is_time, "time"),
-    (pa.types.is_duration, "interval"),
-    (pa.types.is_binary, "bytes"),
-    (pa.types.is_large_binary, "bytes"),
-    (pa.types.is_fixed_size_binary, "bytes"),
-    (pa.types.is_binary_view, "bytes"),
-    (pa.types.is_nested, "json"),
-)
-
-
-def kind_of(name: str, arrow: pa.DataType) -> str | None:
-    """Return what an Arrow type is about, in the words of `pipelines.io.columns`; None for only nulls."""
-    if pa.types.is_null(arrow):
-        return None
-    if pa.types.is_dictionary(arrow):
-        return kind_of(name, arrow.value_type)
-    if pa.types.is_timestamp(arrow):
-        return "timestamp" if arrow.tz is None else "timestamptz"
-    if arrow == pa.json_():
-        return "json"
-    if arrow == pa.uuid():
-        return "uuid"
-    for is_one, kind in _KINDS:
-        if is_one(arrow):
-            return kind
-    raise ExportRefused(f"column {name!r} has the type {arrow}, which has no type in a database; convert it")
 
 
 def plain(name: str, column: pa.Array) -> pa.Array:

@@ -4,12 +4,12 @@ from pipelines import callback
 
 
 @callback("success")
-def tell(output: Any, *, block_uuid: str, logger: Any, **_: Any) -> None:
+def tell(output: Any, *, parent_block_uuid: str, logger: Any, **_: Any) -> None:
     """Hear that the guarded block has ended well."""
-    logger.info("%s is done", block_uuid)
+    logger.info("%s is done", parent_block_uuid)
 
 
 @callback("failure")
-def warn(output: Any, *, block_uuid: str, logger: Any, **_: Any) -> None:
+def warn(output: Any, *, parent_block_uuid: str, logger: Any, **_: Any) -> None:
     """Hear that it has failed for good."""
-    logger.warning("%s has failed", block_uuid)
+    logger.warning("%s has failed", parent_block_uuid)

@@ -160,6 +160,7 @@ class SQLAlchemyHarness(SQLiteHarness):
 class FilesHarness(Harness):
     connector = Files
     required_key = None
+    crash_points = (*Harness.crash_points, "effect.part")
     lacks: ClassVar[Mapping[str, str]] = {"merge": "a file has no keys", "sql": "files have no SQL"}
 
     def profile_keys(self) -> dict[str, Any]:
@@ -180,6 +181,7 @@ class GoogleCloudStorageHarness(Harness):
     connector = GoogleCloudStorage
     required_key = None
     fixture = "gcs"
+    crash_points = (*Harness.crash_points, "effect.part")
     lacks: ClassVar[Mapping[str, str]] = {"merge": "an object has no keys", "sql": "objects have no SQL"}
 
     def profile_keys(self) -> dict[str, Any]:
@@ -213,6 +215,7 @@ class BigQueryHarness(Harness):
     connector = BigQuery
     required_key = None
     fixture = "bigquery"
+    crash_points = (*Harness.crash_points, "effect.staged")
     lacks: ClassVar[Mapping[str, str]] = {
         "small": "BigQuery has one type for whole numbers",
         "quotes": "BigQuery takes no quotes in the names of columns",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ def write_profiles(root: Path, **profiles: Mapping[str, Any]) -> Profiles:
     lines = []
     for name, values in profiles.items():
         lines.append(f"{name}:")
-        lines += [f"  {key}: {value!r}" for key, value in values.items()]
+        lines += [f"  {key}: {json.dumps(value, default=str)}" for key, value in values.items()]
     (root / "io_config.yaml").write_text("\n".join(lines) + "\n")
     return read_profiles(root)
 

@@ -106,6 +106,27 @@ def test_an_appended_dataset_is_there_once_after_another_try(files: Files, tmp_p
     assert len(files.load("trips")) == 6
 
 
+def test_an_append_that_cannot_place_a_file_leaves_the_old_rows(files: Files, tmp_path: Path) -> None:
+    files.export(TRIPS[:1], "trips", partition_cols="day")
+    (tmp_path / "lake" / "trips" / "day=2020-10-02").touch()  # in the way of a folder
+
+    with pytest.raises(ExportRefused, match=r"cannot write .*trips: .*day=2020-10-02"):
+        files.export(TRIPS, "trips", partition_cols="day", if_exists="append")
+
+    (tmp_path / "lake" / "trips" / "day=2020-10-02").unlink()
+    assert files.load("trips")["id"].tolist() == [1]
+
+
+def test_a_part_of_a_file_and_of_a_dataset_is_asked_for_alike(files: Files) -> None:
+    files.export(TRIPS, "trips", partition_cols="day")
+    files.export(TRIPS, "trips.parquet")
+
+    for name in ("trips", "trips.parquet"):
+        part = {"columns": ["id"], "filters": [("id", ">", 2)]}
+        assert files.load(name, frame="dict", **part) == {"id": [3]}
+        assert files.stream(name, **part).read_all().to_pydict() == {"id": [3]}
+
+
 def test_a_dataset_without_rows_still_has_columns(files: Files) -> None:
     files.export(TRIPS.iloc[:0], "trips", partition_cols="day")
 

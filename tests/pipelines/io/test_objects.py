@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from pipelines.io import S3, GoogleCloudStorage
 from pipelines.io.errors import AccessRefused, ConnectionFailed, ConnectorError, ExportRefused, UnreadableFile
+from pipelines.io.frames import FrameKind, give, to_arrow
 from pipelines.io.objects.gcs import GcsStore
 from pipelines.io.objects.manifest import Manifest
 from pipelines.io.objects.store import ObjectChanged, ObjectMissing, Stored
 from tests.parts.gcs import GcsEmulator
+from tests.parts.google_tokens import key_of
 from tests.parts.s3 import S3Emulator
-from tests.pipelines.io.exporting_child import attempt
 from tests.pipelines.io.projects import running_block, write_profiles
 
 ROWS = pd.DataFrame({"a": [1, 2, 3], "day": [date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 1)]})
@@ -62,6 +63,21 @@ def test_each_format_and_compression_is_told_by_the_ending(
         assert lake.stream(f"gs://{bucket}/deep/{name}").read_all().num_rows == 2
 
 
+@pytest.mark.parametrize("frame", ["pandas", "arrow", "polars", "list", "dict"])
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv.gz", "a.json", "a.jsonl.zst"])
+def test_each_format_takes_and_gives_each_kind_of_frame(
+    lake: GoogleCloudStorage, bucket: str, name: str, frame: FrameKind
+) -> None:
+    rows = give(pa.table({"n": [1, 2], "s": ["ü", "b"]}), frame)
+
+    with lake:
+        assert lake.export(rows, bucket, name) == 2
+        loaded = lake.load(bucket, name, frame=frame)
+
+    assert type(loaded) is type(rows)
+    assert to_arrow(loaded).to_pylist() == [{"n": 1, "s": "ü"}, {"n": 2, "s": "b"}]
+
+
 def test_what_is_not_there_is_named(lake: GoogleCloudStorage, bucket: str) -> None:
     with lake:
         with pytest.raises(ObjectMissing, match=rf"no object gs://{bucket}/no\.csv"):
@@ -97,6 +113,8 @@ def test_a_dataset_keeps_dates_and_loses_old_partitions(lake: GoogleCloudStorage
         ]
         streamed = lake.stream(bucket, "ds").read_all()
         assert streamed.schema.field("day").type == pa.date32()
+        some = lake.stream(bucket, "ds", columns=["a"], filters=[("a", ">", 2)])
+        assert some.read_all().to_pydict() == {"a": []}
 
 
 def test_parts_of_other_programs_are_read_until_they_are_replaced(
@@ -130,23 +148,33 @@ def test_who_reads_a_dataset_sees_only_parts_of_finished_writes() -> None:
     assert not takes("_common_metadata")
 
 
-def test_a_killed_replacement_is_finished_by_the_next_try(
-    lake: GoogleCloudStorage, bucket: str, tmp_path: Path
+@pytest.mark.parametrize(("values", "mixes"), [([7], True), (["x"], False)], ids=["same", "other"])
+def test_two_first_appends_at_once_join_only_if_their_types_do(
+    lake: GoogleCloudStorage,
+    gcs: GcsEmulator,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    values: list[object],
+    mixes: bool,
 ) -> None:
-    options = {"partition_cols": ["part"]}
-    exports = [((bucket, "ds"), options)]
-    with lake:
-        for point in ("effect.before_commit", "effect.after_commit"):
-            lake.export(pd.DataFrame({"part": [8, 9], "row": [0, 0]}), bucket, "ds", **options)
-            run = {"run_id": point}
-            died = attempt(tmp_path, "GoogleCloudStorage", exports, point, 0, **run)
-            seen = sorted(lake.load(bucket, "ds")["part"])
-            ended = attempt(tmp_path, "GoogleCloudStorage", exports, "", 0, **run)
+    put, quicker = GcsStore.put, [_made(tmp_path, GOOGLE_STORAGE_ENDPOINT=gcs.endpoint)]
+    append = {"partition_cols": [], "if_exists": "append"}
 
-            assert (died, ended) == (-signal.SIGKILL, 0)
-            assert seen == ([8, 9] if point == "effect.before_commit" else [0, 0, 0])
-            assert sorted(lake.load(bucket, "ds")["part"]) == [0, 0, 0]
-            assert len(lake.list(bucket, "ds/")) == 2
+    def put_second(self: GcsStore, *place: Any, **given: Any) -> None:
+        if str(place[1]).endswith("_common_metadata") and quicker:
+            quicker.pop().export(pd.DataFrame({"a": [1]}), bucket, "ds", **append)
+        put(self, *place, **given)
+
+    monkeypatch.setattr(GcsStore, "put", put_second)
+    frame = pd.DataFrame({"a": values})
+    if mixes:
+        lake.export(frame, bucket, "ds", **append)
+    else:
+        with pytest.raises(ObjectChanged, match="was changed by somebody else"):
+            lake.export(frame, bucket, "ds", **append)
+
+    assert sorted(lake.load(bucket, "ds")["a"]) == ([1, 7] if mixes else [1])
 
 
 def test_a_change_by_somebody_else_is_not_overwritten(
@@ -227,6 +255,48 @@ def test_what_an_object_cannot_do_is_said(lake: GoogleCloudStorage, bucket: str)
             lake.export(ROWS)
         with pytest.raises(ConnectorError, match="runs no statements"):
             lake.execute("SELECT 1")
+
+
+def _key(email: str) -> dict[str, str]:
+    private = key_of("tests").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return {
+        "type": "service_account",
+        "project_id": "of-the-key",
+        "private_key": private,
+        "client_email": email,
+        "token_uri": "http://127.0.0.1:1/token",
+    }
+
+
+@pytest.mark.parametrize(
+    ("keys", "email"),
+    [
+        ({}, "machine@tests"),
+        ({"GOOGLE_SERVICE_ACC_KEY_FILEPATH": "keys/file.json"}, "file@tests"),
+        ({"GOOGLE_SERVICE_ACC_KEY": _key("map@tests")}, "map@tests"),
+        (
+            {
+                "GOOGLE_SERVICE_ACC_KEY": _key("map@tests"),
+                "GOOGLE_SERVICE_ACC_KEY_FILEPATH": "keys/file.json",
+            },
+            "map@tests",
+        ),
+    ],
+    ids=["default", "file", "map", "both"],
+)
+def test_credentials_come_from_a_map_a_file_or_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], email: str
+) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    (tmp_path / "keys").mkdir()
+    for name in ("file", "machine"):
+        (tmp_path / "keys" / f"{name}.json").write_text(json.dumps(_key(f"{name}@tests")))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "keys" / "machine.json"))
+    profile = write_profiles(tmp_path, default=keys or {"OTHER": 1}).profile()
+
+    found, project = GoogleCloudStorage.from_profile(profile)._settings.credentials()
+
+    assert (found.service_account_email, project) == (email, "of-the-key")  # type: ignore[attr-defined]
 
 
 SAMPLE = {"type": "service_account", "private_key": "-----BEGIN\nyour_private_key\n-----END"}
