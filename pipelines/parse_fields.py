@@ -170,14 +170,14 @@ class Section:
         return default
 
     def count(self, key: str, default: int | None = None, *, least: int = 0) -> int | None:
-        value = self.get(key, default)
+        value = _unquoted(self.get(key, default))
         if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= least):
             return value
         self._wrong(key, f"a whole number, {least} or more", value)
         return default
 
     def number(self, key: str, default: float) -> float:
-        value = self.get(key, default)
+        value = _unquoted(self.get(key, default))
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 10**9:
             return float(value)
         self._wrong(key, "a number, 0 or more", value)
@@ -242,3 +242,8 @@ def _shown(value: Any) -> str:
         return "a list"
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _unquoted(value: Any) -> Any:
+    """Return a whole number that was written in quotes, as Mage's page does it, as a number."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value

@@ -44,6 +44,8 @@ def run_sql(context: BlockContext, inputs: Sequence[Any]) -> tuple[Any, ...]:
     connector = connector.in_schema(settings.schema)
     tables = [_InputTable.of(context, connector, place, data) for place, data in enumerate(inputs)]
     text = _rendered(context, connector, tables, inputs)
+    if not connector.statements(text):
+        return _nothing(context)
     execution = _Execution(context, settings, connector, tables)
     try:
         with connector:  # one connection writes the rows and reads them for those who come after
@@ -51,6 +53,15 @@ def run_sql(context: BlockContext, inputs: Sequence[Any]) -> tuple[Any, ...]:
     except (ExportRefused, QueryFailed) as error:
         where = located(error, text, (*connector.statements(text), text), context.block.path)
         raise type(error)(f"{where}: {error}") from error
+
+
+def _nothing(context: BlockContext) -> tuple[Any, ...]:
+    """Do nothing for a text of comments only, which Mage's templates are; others are told of it."""
+    said = f"{context.block.path} holds no statement"
+    if not context.block.is_of_mage:
+        raise BlockCodeError(said)
+    context.logger.warning("%s, so nothing is done", said)
+    return ()
 
 
 @dataclass
@@ -79,6 +90,16 @@ class _InputTable:
         if self.table is not None:
             return self.connector.table_sql(self.table)
         return self.connector.staged_sql(self.name)
+
+    def __len__(self) -> int:
+        """Return how many rows there are, for `{% if df_1 | length > 0 %}`."""
+        if self.table is None:
+            return 0 if self.data is None else len(self.data)
+        counted = self.connector.load(f"SELECT count(*) AS n FROM {self.connector.table_sql(self.table)}")
+        return int(counted["n"].iloc[0])
+
+    def __bool__(self) -> bool:
+        return self.table is not None or self.data is not None
 
     @property
     def name(self) -> str:
@@ -168,8 +189,6 @@ class _Execution:
     def query(self, text: str) -> tuple[Any, ...]:
         """Write the rows of the one query into the block's table."""
         found = self.connector.statements(text)
-        if not found:
-            raise BlockCodeError(f"{self.context.block.path} holds no statement")
         if len(found) != 1:
             raise BlockCodeError(
                 f"{self.context.block.path} holds {len(found)} statements; a SQL block is one query, "
@@ -187,8 +206,6 @@ class _Execution:
     def raw(self, text: str) -> tuple[Any, ...]:
         """Run statements as they are; the rows of the last one, if it is a query, are the output."""
         found = self.connector.statements(text)
-        if not found:
-            raise BlockCodeError(f"{self.context.block.path} holds no statement")
         if self.settings.is_whole:
             return self._whole(text)
         if all(only_reads(statement) for statement in found):

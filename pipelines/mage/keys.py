@@ -50,7 +50,8 @@ _REASONS: Mapping[str, Mapping[str, str]] = {
     },
     "block": {
         _OWN_BOOKS: "color status content catalog description tags interactions outputs pipelines groups",
-        "upstream_blocks of the others say it": "downstream_blocks all_upstream_blocks_executed",
+        "upstream_blocks of the others say it": "downstream_blocks",
+        "it only tells that Mage's editor wrote the block": "all_upstream_blocks_executed",
         "conditionals and callbacks name the blocks that they guard": "callback_blocks conditional_blocks",
         _WORKERS: "executor_type executor_config",
     },

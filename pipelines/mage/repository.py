@@ -44,13 +44,28 @@ def located(path: Any) -> Any:
     return type(path)(places().located(str(path))) if isinstance(path, PurePath) else path
 
 
-def absolute(path: str | os.PathLike[str]) -> Path:
-    """Return where a path of the project's code lies. Relative ones begin in the working folder.
+def found(path: Any) -> Any:
+    """Return a relative path that is only in the folder around the project as it is there; else `path`.
 
-    Mage works in the folder around the project, so a path may begin with the project's own name.
+    Mage works in that folder, so that a path may begin with the project's own name.
     """
-    given = Path(places().located(os.fspath(path))).expanduser()
-    if given.is_absolute() or given.exists():
-        return given.absolute()
+    if not isinstance(path, (str, PurePath)) or "://" in str(path):
+        return path
+    given = Path(path)
+    if given.is_absolute() or not given.name or _exists(given):
+        return path
     beside = places().root.parent / given
-    return beside if beside.exists() else given.absolute()
+    return type(path)(beside) if _exists(beside) else path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a text that is the data itself, and no path
+        return False
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return where a path of the project's code lies; one that is there is found as `found` does."""
+    given = Path(places().located(os.fspath(path))).expanduser()
+    return Path(found(given)).absolute()

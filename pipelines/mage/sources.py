@@ -9,6 +9,7 @@ import warnings
 from functools import lru_cache
 from types import CodeType
 
+from pipelines.mage.besides import with_files_beside
 from pipelines.mage.names import ROOT_NAME
 from pipelines.mage.oldcalls import as_older_calls
 from pipelines.mage.oldpandas import as_older_pandas
@@ -31,7 +32,7 @@ def compiled(source: str, file: str, places: Places | None) -> CodeType:
         tree = ast.parse(source, file)
     tree = with_located_paths(tree, places)
     if is_of_mage(source):
-        tree = as_older_pandas(as_older_calls(tree))
+        tree = with_files_beside(as_older_pandas(as_older_calls(tree)))
     return compile(ast.fix_missing_locations(tree), file, "exec", dont_inherit=True)
 
 

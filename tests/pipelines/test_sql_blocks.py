@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -448,6 +449,24 @@ def test_a_lambda_may_look_into_a_frame(site: Site) -> None:
 def test_a_lambda_that_fails_is_explained(site: Site, call: str, said: str) -> None:
     with pytest.raises(MillraceError, match=said):
         site.run(f"SELECT {call} AS a", {"n": 5}, use_raw_sql=True)
+
+
+@pytest.mark.parametrize(("rows", "found"), [(ZONES, 3), (ZONES.head(0), 0)])
+def test_the_text_may_ask_how_many_rows_there_are(site: Site, rows: pd.DataFrame, found: int) -> None:
+    text = (
+        "SELECT {% if df_1 is not none and df_1 | length > 0 %}{{ df_1 | length }}{% else %}0{% endif %} AS n"
+    )
+
+    (output,) = site.run(text, rows, use_raw_sql=True)
+
+    assert output["n"].tolist() == [found]
+
+
+def test_a_text_of_comments_that_mage_wrote_does_nothing(tmp_path: Path, duckdb_keys: dict[str, Any]) -> None:
+    site = Site(tmp_path, "duckdb", duckdb_keys)
+    block = replace(site.block("empty"), is_of_mage=True)
+
+    assert site.run_in(Pipeline("taxi", "m.yaml", (block,)), block, "-- Docs: see the guide\n") == ()
 
 
 def test_a_dataset_is_made_for_a_frame_also_where_the_profile_says_the_location(
