@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.parse_fields import Section, closest, listed
+from pipelines.parse_fields import Section, closest, listed, words
 from pipelines.sql_providers import ONLY_OF_MAGE, PROVIDERS
 
+_KEYS = words(
+    """
+    data_provider data_provider_database data_provider_profile data_provider_schema data_provider_table
+    disable_query_preprocessing dynamic dynamic_combine export_write_policy file_path file_source limit
+    limit_in_pipeline_run poll_interval reduce_output unique_conflict_method unique_constraints
+    unique_upstream_table_name upstream_block_configuration use_raw_sql variables
+    """
+)
 _POLICIES = ("append", "replace", "fail", "merge")
 
 
@@ -20,6 +28,7 @@ def check_sql_configuration(section: Section) -> None:
     if configuration.get("limit_in_pipeline_run") != "":
         configuration.count("limit_in_pipeline_run")
     _check_upstream_tables(configuration)
+    _warn_of_misspelt_keys(configuration)
 
 
 def _check_provider(configuration: Section, provider: Any) -> None:
@@ -36,6 +45,13 @@ def _check_provider(configuration: Section, provider: Any) -> None:
         configuration.error(
             "data_provider", f"the data_provider {provider!r} is unknown (known: {listed(PROVIDERS)})"
         )
+
+
+def _warn_of_misspelt_keys(configuration: Section) -> None:
+    """Warn of keys that look like one of ours; any other may be a variable of the block's own."""
+    for key in configuration.values:
+        if key not in _KEYS and (hint := closest(key, _KEYS)):
+            configuration.warning(key, f"unknown key '{key}' of the configuration of a SQL block{hint}")
 
 
 def _check_policy(configuration: Section) -> None:

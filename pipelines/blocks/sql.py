@@ -52,7 +52,9 @@ def run_sql(context: BlockContext, inputs: Sequence[Any]) -> tuple[Any, ...]:
             return execution.raw(text) if settings.is_raw else execution.query(text)
     except (ExportRefused, QueryFailed) as error:
         where = located(error, text, (*connector.statements(text), text), context.block.path)
-        raise type(error)(f"{where}: {error}") from error
+        # Raw SQL writes to no one table: what it is called among the effects says nothing to a reader.
+        said = str(error).removeprefix(f"cannot write to {execution.effect_name}: ")
+        raise type(error)(f"{where}: {said}") from error
 
 
 def _nothing(context: BlockContext) -> tuple[Any, ...]:
@@ -213,7 +215,7 @@ class _Execution:
         return self._writing(found)
 
     def _whole(self, text: str) -> tuple[Any, ...]:
-        self.connector.write_once(self._effect_name, lambda session: self._run(session, [text]))
+        self.connector.write_once(self.effect_name, lambda session: self._run(session, [text]))
         return ()
 
     def _writing(self, found: Sequence[str]) -> tuple[Any, ...]:
@@ -227,7 +229,7 @@ class _Execution:
                 outputs.append(self._read(session, found[-1]))
             return touched
 
-        self.connector.write_once(self._effect_name, write)
+        self.connector.write_once(self.effect_name, write)
         if outputs:
             return tuple(outputs)
         if ends_in_query:
@@ -237,7 +239,7 @@ class _Execution:
         return self._rows_for_others(changed["table"]) if changed else ()
 
     @property
-    def _effect_name(self) -> str:
+    def effect_name(self) -> str:
         return f"sql:{self.context.block.name}"
 
     def _stage(self, session: Any) -> None:

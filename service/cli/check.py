@@ -86,12 +86,12 @@ def print_project(project: Project) -> None:
     lines = list(pipelines_of(project))
     if lines:
         out.print(table(("pipeline", "runs", "blocks", "triggers", "why not"), map(_summary, lines)))
-    # A pipeline whose triggers are wrong is not ok, and can run all the same.
+    # A pipeline of which only the triggers are wrong is not ok, and can run all the same, by hand.
     out.print(f"{project.name}: {len(project.pipelines)} of {len(lines)} pipelines can run")
 
 
 def _summary(line: dict[str, Any]) -> tuple[Any, ...]:
-    runs = styled("ok") if line["ok"] else Text("no", style="bold red")
+    runs = styled("ok") if line["ok"] else Text("by hand" if line["blocks"] else "no", style="bold red")
     return line["name"], runs, len(line["blocks"]), len(line["triggers"]), _shortened(line["reasons"])
 
 

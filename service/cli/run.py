@@ -74,7 +74,11 @@ def run(
         print_json(run_json(finished))
     if finished.state is not RunState.SUCCEEDED:
         if not as_json:
-            click.echo(f"retry from the failed block: millrace runs retry {finished.id}", err=True)
+            click.echo(
+                f"mend the code, and run it again: millrace run {finished.pipeline}; or, with the code "
+                f"that it had, from the failed block, by a service: millrace runs retry {finished.id}",
+                err=True,
+            )
         raise click.exceptions.Exit(1)
 
 

@@ -153,7 +153,7 @@ def retry(run_id: str, projects: tuple[Path, ...], as_json: bool) -> None:
     with opened(projects) as runtime:
         find_run(runtime, run_id)
         run = runtime.database.write(Commit.RETRY, lambda tx: run_store.retry(tx, run_id))
-    _tell(run, "queued again", as_json=as_json)
+    _tell(run, "queued again; a running service takes it", as_json=as_json)
 
 
 @runs.command()

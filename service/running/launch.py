@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from pipelines.errors import MillraceError
-from pipelines.model import Pipeline
+from pipelines.model import Pipeline, Severity
 from pipelines.project import Project
 from pipelines.variables import check_inputs
 from service.matching.limiting import run_limits, run_throttles
@@ -79,9 +79,14 @@ def find_pipeline(project: Project, name: str) -> Pipeline:
     found = project.pipelines.get(name)
     if found is not None:
         return found
-    broken = [str(problem) for problem in project.problems if problem.pipeline == name]
+    broken = [
+        str(problem)
+        for problem in project.problems
+        if problem.pipeline == name and problem.severity is Severity.ERROR
+    ]
     if broken:
-        raise UnknownPipeline(f"pipeline {name!r} cannot run: {'; '.join(broken)}")
+        more = f" (and {len(broken) - 1} more errors: millrace check)" if len(broken) > 1 else ""
+        raise UnknownPipeline(f"pipeline {name!r} cannot run: {broken[0]}{more}")
     known = ", ".join(sorted(project.pipelines)) or "none yet"
     raise UnknownPipeline(f"project {project.name!r} has no pipeline {name!r}; it has: {known}")
 

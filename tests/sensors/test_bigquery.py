@@ -199,7 +199,9 @@ def test_the_job_is_labelled(orders: Orders) -> None:
     orders.pages(query="SELECT 1 AS labelled")
 
     with closing(orders.server.client()) as client:
-        labels = [dict(job.labels) for job in client.list_jobs() if "labelled" in (job.query or "")]
+        labels = [
+            dict(job.labels) for job in client.list_jobs() if "labelled" in str(getattr(job, "query", ""))
+        ]
 
     assert {"millrace": "sensor", "millrace_trigger": "bigquery-shop-orders-"} in labels
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipelines.model import Problem, Severity
 from service.sql_checks import sql_problems
-from tests.pipelines.projects import ProjectFolder
+from tests.pipelines.projects import ProjectFolder, warnings_of
 
 BLOCKS = """
 blocks:
@@ -42,3 +42,14 @@ def test_good_text_and_databases_that_are_not_named_are_no_problem(tmp_path: Pat
     assert problems(tmp_path, "SELECT 1") == []
     assert problems(tmp_path, "SELECT (", "{}") == []
     assert problems(tmp_path, "SELECT (", "{data_provider: snowflake}") == []
+
+
+def test_a_misspelt_key_of_the_configuration_is_told_and_others_are_the_blocks_own(tmp_path: Path) -> None:
+    folder = ProjectFolder(tmp_path)
+    folder.write("data_exporters/totals.sql", "SELECT 1")
+    folder.pipeline("shop", BLOCKS.format(configuration="{export_write_polcy: replace, region: north}"))
+
+    (warning,) = warnings_of(folder.load())
+
+    assert "unknown key 'export_write_polcy'" in warning
+    assert "did you mean 'export_write_policy'?" in warning
