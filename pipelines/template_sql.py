@@ -148,6 +148,8 @@ def _is_safe(node: nodes.Node, names: frozenset[str]) -> bool:
     """Tell whether the value of an expression holds no text of what `names` stand for."""
     if isinstance(node, nodes.Name):
         return node.name not in names
+    if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name) and node.node.name == "variables":
+        return all(isinstance(name, nodes.Const) and name.value != "event" for name in node.args)
     if isinstance(node, nodes.Filter) and node.name in _SAFE_FILTERS:
         return True
     if isinstance(node, nodes.CondExpr):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,12 +18,14 @@ from pipelines.context import BlockContext
 from pipelines.errors import BlockCodeError, MillraceError
 from pipelines.io.errors import ExportRefused, QueryFailed
 from pipelines.io.sqlconnector import SqlConnector
-from pipelines.io.sqltext import Relation, only_reads
+from pipelines.io.sqltext import Relation, first_word, only_reads, without_comments
 from pipelines.mage.databases import under_names_of_mage
 from pipelines.model import Block
 from pipelines.template_places import PlacedText
 from pipelines.template_sql import SqlWords
 from pipelines.templating import render_sql
+
+_TRANSACTION_WORDS = frozenset({"ABORT", "BEGIN", "COMMIT", "END", "ROLLBACK", "START"})
 
 # The table that a statement makes or changes: what a raw block gives when it ends in no query.
 _CHANGED_TABLE = re.compile(
@@ -126,7 +128,8 @@ def _table_of(context: BlockContext, connector: SqlConnector, block: Block) -> R
     """Return the table that an upstream SQL block has written in the very database that we read."""
     if not _is_read_in_place(context, writer=block, reader=context.block):
         return None
-    theirs = SqlSettings.of(context, block)
+    own = {"block_uuid": block.name, "configuration": dict(block.configuration)}
+    theirs = SqlSettings.of(replace(context, block=block, keywords={**context.keywords, **own}), block)
     return connector.relation(theirs.schema, theirs.table)
 
 
@@ -207,12 +210,32 @@ class _Execution:
 
     def raw(self, text: str) -> tuple[Any, ...]:
         """Run statements as they are; the rows of the last one, if it is a query, are the output."""
-        found = self.connector.statements(text)
+        written = self.connector.statements(text)
+        found = self._within_our_transaction(written)
         if self.settings.is_whole:
-            return self._whole(text)
+            return self._whole(text if found == written else ";\n".join(found))
         if all(only_reads(statement) for statement in found):
             return (self._in_transaction(lambda session: self._last(session, found)),)
         return self._writing(found)
+
+    def _within_our_transaction(self, found: list[str]) -> list[str]:
+        """Leave out a BEGIN and a COMMIT around all statements: what they ask for holds of the block anyway.
+
+        Any other would end the transaction that the effect of the block is recorded in, so that another try
+        could not tell what was done.
+        """
+        if self.settings.provider == "bigquery":
+            return found  # there each statement is a job that runs once
+        words = [first_word(statement) for statement in found]
+        if len(found) > 2 and words[0] in ("BEGIN", "START") and words[-1] in ("COMMIT", "END"):
+            found, words = found[1:-1], words[1:-1]
+        for word in words:
+            if word in _TRANSACTION_WORDS:
+                raise BlockCodeError(
+                    f"{self.context.block.path} holds {word}; a SQL block is one transaction as a whole, "
+                    f"so take {word} out, or make two blocks of it"
+                )
+        return found
 
     def _whole(self, text: str) -> tuple[Any, ...]:
         self.connector.write_once(self.effect_name, lambda session: self._run(session, [text]))
@@ -224,6 +247,7 @@ class _Execution:
         ends_in_query = only_reads(found[-1])
 
         def write(session: Any) -> int:
+            outputs.clear()  # of a try that the database has rolled back
             touched = self._run(session, found[:-1] if ends_in_query else found)
             if ends_in_query:
                 outputs.append(self._read(session, found[-1]))
@@ -235,7 +259,7 @@ class _Execution:
         if ends_in_query:
             # An earlier attempt wrote, and died with its output.
             return (self._in_transaction(lambda session: self._last(session, found[-1:])),)
-        changed = _CHANGED_TABLE.match(found[-1])
+        changed = _CHANGED_TABLE.match(without_comments(found[-1]))
         return self._rows_for_others(changed["table"]) if changed else ()
 
     @property

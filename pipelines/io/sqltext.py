@@ -85,9 +85,12 @@ def statements(sql: str) -> list[str]:
 
 def first_word(statement: str) -> str:
     """Return the statement's first word in upper case: SELECT, INSERT, ..."""
-    code = "".join(" " if kind == "comment" else piece for kind, piece in _pieces(statement))
-    match = re.match(r"[\s(]*([A-Za-z]+)", code)
+    match = re.match(r"[\s(]*([A-Za-z]+)", without_comments(statement))
     return match.group(1).upper() if match else ""
+
+
+def without_comments(statement: str) -> str:
+    return "".join(" " if kind == "comment" else piece for kind, piece in _pieces(statement))
 
 
 _READS = frozenset({"DESCRIBE", "EXPLAIN", "FROM", "SELECT", "SHOW", "SUMMARIZE", "TABLE", "VALUES", "WITH"})

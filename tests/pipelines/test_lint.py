@@ -229,6 +229,7 @@ def test_sql_with_no_text_of_a_sender_in_it_is_fine(text: str) -> None:
         "{{ event.data.name }}",
         "'{{ event.data['name'] }}'",
         "{{ 'x' ~ event.key | upper }}",
+        "{{ variables('event')['data']['name'] }}",
         "{% set name = event.data.name %}{{ name }}",
         "{% for key, part in event.data.parts %}{{ part }}{% endfor %}",
     ],

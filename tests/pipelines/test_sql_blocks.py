@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import duckdb
 import pandas as pd
 import pytest
 
@@ -16,6 +17,7 @@ from pipelines.blocks.sql import run_sql
 from pipelines.blocks.sql_settings import connector_class
 from pipelines.context import BlockContext, EffectCounter, current_block
 from pipelines.errors import BlockCodeError, MillraceError
+from pipelines.io import DuckDB
 from pipelines.io.errors import ExportRefused, QueryFailed
 from pipelines.io.sqlconnector import SqlConnector
 from pipelines.model import Block, BlockType, Pipeline
@@ -451,6 +453,56 @@ def test_a_lambda_that_fails_is_explained(site: Site, call: str, said: str) -> N
         site.run(f"SELECT {call} AS a", {"n": 5}, use_raw_sql=True)
 
 
+def test_a_transaction_around_all_statements_is_that_of_the_block(site: Site) -> None:
+    begin = "BEGIN TRANSACTION" if site.provider != "mysql" else "START TRANSACTION"
+    if site.provider == "bigquery":
+        pytest.skip("there each statement is a job of its own")
+    site.connector.export(pd.DataFrame({"a": [0]}), table_name="t")
+
+    for _ in range(2):
+        (output,) = site.run(f"{begin};\n-- more\nINSERT INTO t VALUES (1);\nCOMMIT;", use_raw_sql=True)
+
+    assert sorted(output["a"]) == [0, 1]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_transaction_that_would_end_in_the_middle_is_refused(site: Site, whole: bool) -> None:
+    if site.provider == "bigquery":
+        pytest.skip("there each statement is a job of its own")
+    site.connector.export(pd.DataFrame({"a": [0]}), table_name="t")
+
+    with pytest.raises(
+        BlockCodeError, match=r"tidy\.sql holds COMMIT; a SQL block is one transaction as a whole"
+    ):
+        site.run(
+            "INSERT INTO t VALUES (1); COMMIT; INSERT INTO t VALUES (2)",
+            use_raw_sql=True,
+            disable_query_preprocessing=whole,
+        )
+    assert len(site.connector.load("SELECT * FROM t")) == 1
+
+
+def test_a_comment_before_the_last_statement_does_not_hide_its_table(site: Site) -> None:
+    site.connector.export(pd.DataFrame({"a": [0]}), table_name="t")
+
+    (output,) = site.run("-- Docs: see the guide\nINSERT INTO t VALUES (1)", use_raw_sql=True)
+
+    assert sorted(output["a"]) == [0, 1]
+
+
+def test_the_table_of_an_upstream_block_is_named_by_its_own_variables(site: Site) -> None:
+    named = {"data_provider_table": "{{ block_uuid }}_out"}
+    first, second = site.block("first", **named), site.block("second", ["first"], **named)
+    pipeline = Pipeline("taxi", "m.yaml", (first, second))
+
+    site.run_in(pipeline, first, "SELECT 1 AS a", variables={"block_uuid": "first"})
+    site.run_in(
+        pipeline, second, "SELECT a + 1 AS b FROM {{ df_1 }}", [None], variables={"block_uuid": "second"}
+    )
+
+    assert site.connector.load("SELECT b FROM second_out")["b"].tolist() == [2]
+
+
 @pytest.mark.parametrize(("rows", "found"), [(ZONES, 3), (ZONES.head(0), 0)])
 def test_the_text_may_ask_how_many_rows_there_are(site: Site, rows: pd.DataFrame, found: int) -> None:
     text = (
@@ -484,3 +536,25 @@ def test_a_dataset_is_made_for_a_frame_also_where_the_profile_says_the_location(
     )
 
     assert len(output) == 3
+
+
+def test_a_try_that_the_database_rolled_back_leaves_no_output(
+    tmp_path: Path, duckdb_keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else changes the table between our statements and our commit: DuckDB has us try again."""
+    site = Site(tmp_path, "duckdb", duckdb_keys)
+    site.connector.execute("CREATE TABLE t (a int)")
+    read, changes = DuckDB.read, iter(["ALTER TABLE t ADD COLUMN b int DEFAULT 5"])
+
+    def read_and_disturb(self: DuckDB, session: Any, query: str, **options: Any) -> Any:
+        rows = read(self, session, query, **options)
+        for change in changes:
+            with duckdb.connect(str(tmp_path / "w.duckdb")) as other:
+                other.execute(change)
+        return rows
+
+    monkeypatch.setattr(DuckDB, "read", read_and_disturb)
+
+    outputs = site.run("INSERT INTO t (a) VALUES (1); SELECT * FROM t", use_raw_sql=True)
+
+    assert [frame.to_dict("list") for frame in outputs] == [{"a": [1], "b": [5]}]

@@ -278,6 +278,11 @@ class _Ledger:
             return None
         self._cursor.execute(f"SELECT rows FROM {self._table.sql} WHERE effect_id = %s", (effect.id,))
         row = self._cursor.fetchone()
+        if row is not None and row[0] < 0:
+            raise ExportRefused(
+                f"an earlier try wrote to {effect.target} and ended its transaction by itself, so nobody "
+                f"knows what it did; look, and delete the row {effect.id!r} of {self._table} to try again"
+            )
         return int(row[0]) if row else 0
 
     def record(self, effect: Effect, rows: int) -> None:
