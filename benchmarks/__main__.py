@@ -61,13 +61,13 @@ def _measures(only: str | None, folder: Path, postgres: PostgresServer, megabyte
         )
     if only in (None, "bucket"):
         yield from bucket.measure(folder)
-    if only in (None, "data", "export"):
+    if only in (None, "export"):
         yield from export.measure(postgres, folder)
     if only in (None, "data"):
         yield from csvfiles.measure(folder)
         yield from lake.measure(folder)
         yield from sqlblock.measure(folder)
-    if only in (None, "data", "large"):
+    if only in (None, "large"):
         yield from large.measure(postgres, folder, megabytes)
 
 

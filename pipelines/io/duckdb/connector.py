@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from pipelines.io.base import Policy, refuse_unknown
 from pipelines.io.duckdb.faults import with_place
+from pipelines.io.duckdb.frames import scannable
 from pipelines.io.duckdb.reading import read_query, stream_query
 from pipelines.io.duckdb.streaming import Rereadable, reader_for_each_try, stage_once, write_stream
 from pipelines.io.duckdb.tables import (
     Order,
     columns_of,
     forget_frame,
-    readable,
     run,
     touch,
     write_frame,
@@ -222,7 +222,7 @@ class DuckDB(SqlConnector):
         elif is_streamed(data):
             stage_once(session, name, to_reader(data))
         else:
-            session.register(name, readable(to_arrow(data)))
+            session.register(name, scannable(data))
 
     def write_query(
         self, session: duckdb.DuckDBPyConnection, query: str, target: Relation, policy: Policy

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from pipelines.io.base import IfExists
 from pipelines.io.columns import FrameColumn, whole_numbers
-from pipelines.io.duckdb.tables import FRAME, Order, columns_of, described, kind_of, readable, write_rows
+from pipelines.io.duckdb.frames import readable
+from pipelines.io.duckdb.tables import FRAME, Order, columns_of, described, kind_of, write_rows
 from pipelines.io.errors import ConnectorError
 from pipelines.io.frames import to_reader
 from pipelines.io.sqltext import quoted

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from pipelines.io import DuckDB
+from pipelines.io.duckdb.frames import scannable
 from pipelines.io.errors import ConnectionFailed, ExportRefused, QueryFailed
+from pipelines.io.frames import to_arrow
 from tests.pipelines.io.projects import running_block, write_profiles
 
 # Opens the file, says so, and holds it until its input closes.
@@ -176,3 +179,49 @@ def test_a_refused_statement_says_why_and_changes_nothing(tmp_path: Path) -> Non
         database.execute("CREATE TABLE half (a int); SELECT * FROM nowhere")
     with pytest.raises(QueryFailed, match="half"):
         database.load("SELECT * FROM half")
+
+
+PLAIN = pd.DataFrame(
+    {
+        **{kind: np.array([1, 0, 3], kind) for kind in ("int8", "uint16", "int64", "uint64", "bool")},
+        "real": [1.5, np.nan, float("inf")],
+        "short": np.array([1.5, np.nan, -0.0], "float32"),
+        "whole": pd.array([1, None, 3], dtype="Int64"),
+        "small": pd.array([1, None, 3], dtype="UInt8"),
+        "maybe_real": pd.array([1.5, None, 3], dtype="Float64"),
+        "maybe": pd.array([True, None, False], dtype="boolean"),
+        "text": pd.Series(["a", None, "ü"], dtype="str"),
+        **{
+            f"moment_{unit}": pd.to_datetime(["2020-01-01", None, "1969-07-20"]).astype(f"datetime64[{unit}]")
+            for unit in ("s", "ms", "us", "ns")
+        },
+        "somewhere": pd.to_datetime(["2020-01-01", None, "2020-07-01"]).tz_localize("Europe/Berlin"),
+        "span": pd.to_timedelta(["1s", None, "-2h"]),
+    }
+)
+
+
+def test_a_frame_that_is_read_where_it_lies_means_what_it_means_in_arrow() -> None:
+    def read(data: Any) -> Any:
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.register("frame", data)
+            return connection.execute("DESCRIBE frame").fetchall(), connection.execute(
+                "SELECT columns(*)::varchar FROM frame"
+            ).fetchall()
+
+    assert scannable(PLAIN) is PLAIN
+    assert read(PLAIN) == read(to_arrow(PLAIN))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame({"a": [{"b": 1}]}),
+        pd.DataFrame({"a": pd.Categorical(["x"])}),
+        pd.DataFrame({"a": pd.Series([], dtype="int64")}),
+        pd.DataFrame({0: [1]}),
+    ],
+)
+def test_a_frame_that_would_have_to_be_guessed_at_goes_by_arrow(frame: pd.DataFrame) -> None:
+    assert isinstance(scannable(frame), pa.Table)
