@@ -19,7 +19,6 @@ from pipelines.io.duckdb.reading import read_query, stream_query
 from pipelines.io.duckdb.streaming import Rereadable, reader_for_each_try, stage_once, write_stream
 from pipelines.io.duckdb.tables import (
     Order,
-    columns_of,
     forget_frame,
     run,
     touch,
@@ -291,8 +290,6 @@ class _Ledger:
         self._table = table
 
     def create(self) -> None:
-        if columns_of(self._connection, self._table) is not None:
-            return
         with transaction(self):
             run(self._connection, f"CREATE SCHEMA IF NOT EXISTS {quoted(self._table.schema)}")
             run(self._connection, f"CREATE TABLE IF NOT EXISTS {self._table.sql} ({EFFECTS_COLUMNS})")

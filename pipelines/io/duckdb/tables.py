@@ -150,14 +150,14 @@ def write_rows(
     check_keys(order.target, order.policy, columns)
     _refuse_nothing_types(columns, order.target)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(order.target.schema)}")
+    if order.policy.if_exists is IfExists.REPLACE:  # whatever is there
+        return _count(connection, f"CREATE OR REPLACE TABLE {order.target.sql} AS {query}")
     existing = columns_of(connection, order.target)
     if existing is None:
         return _first(connection, query, order)
     match order.policy.if_exists:
         case IfExists.FAIL:
             raise TargetExists(f"{order.target} exists already, and the export says if_exists='fail'")
-        case IfExists.REPLACE:
-            return _count(connection, f"CREATE OR REPLACE TABLE {order.target.sql} AS {query}")
         case IfExists.APPEND:
             check_columns(order.target, columns, existing)
             _check_scales(order.target, columns, existing)
