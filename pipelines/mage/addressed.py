@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import URL
 
-from pipelines.io.config import Profile
+from pipelines.io.config import Profile, ProfileError
 from pipelines.io.errors import ConnectorError
 from pipelines.mage.databases import Database
 from pipelines.mage.profiles import BaseConfigLoader, ConfigFileLoader
@@ -62,15 +62,29 @@ def _keys(prefix: str, **others: str) -> dict[str, str]:
     return plain | others
 
 
+def _yes_or_no(profile: Profile, key: str, default: str) -> str:
+    given = profile.get(key)
+    text = default if given in (None, "") else str(given).strip().lower()
+    for word, meant in (("yes", ("yes", "true", "1")), ("no", ("no", "false", "0"))):
+        if text in meant:
+            return word
+    raise ProfileError(f"profile {profile.name!r}: {key} must be yes or no, and is {given!r}")
+
+
 class MSSQL(_Addressed):
-    """Reads and writes SQL Server, by ODBC."""
+    """Reads and writes SQL Server, by ODBC.
+
+    The certificate of the server is not checked unless MSSQL_TRUST_SERVER_CERTIFICATE is `no`: Mage trusts
+    any, and what SQL Server makes for itself would pass no check.
+    """
 
     prefix = "MSSQL"
 
     @classmethod
     def url_of(cls, profile: Profile) -> URL:
         driver = str(profile.get("MSSQL_DRIVER") or "ODBC Driver 18 for SQL Server")
-        query = {"driver": driver, "TrustServerCertificate": "yes"}
+        trusts = _yes_or_no(profile, "MSSQL_TRUST_SERVER_CERTIFICATE", "yes")
+        query = {"driver": driver, "Encrypt": "yes", "TrustServerCertificate": trusts}
         return _url(profile, "mssql+pyodbc", _keys("MSSQL"), query, 1433)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 import pandas as pd
 
 from pipelines import io
+from pipelines.io.errors import ConnectorError
 from pipelines.mage.formats import BaseIO
 from pipelines.mage.profiles import BaseConfigLoader, ConfigFileLoader
 from pipelines.mage.repository import absolute
@@ -78,7 +79,15 @@ class BigQuery(BaseIO):
         create_dataset: bool = True,
         **options: Any,
     ) -> None:
-        """Write a frame into a table, `dataset.table` or `project.dataset.table`, by a load job."""
+        """Write a frame into a table, `dataset.table` or `project.dataset.table`, by a load job.
+
+        Further options are properties of the load job, as Google's library names them.
+        """
+        if overwrite_types:
+            raise ConnectorError(
+                f"BigQuery().export() takes no overwrite_types (given for {', '.join(overwrite_types)}): "
+                f"give the columns these types in the frame"
+            )
         if query_string:
             df = self.load(query_string)
         if isinstance(df, pd.DataFrame):
@@ -91,9 +100,22 @@ class BigQuery(BaseIO):
         self._connector.export(
             df,
             table_name=table,
-            if_exists=_DISPOSITIONS.get(str(write_disposition), str(getattr(if_exists, "value", if_exists))),
+            if_exists=_if_exists(if_exists, write_disposition),
             **{name: value for name, value in given.items() if value},
+            **options,
         )
+
+
+def _if_exists(given: Any, write_disposition: str | None) -> str:
+    """Return what becomes of a table that exists; `write_disposition` counts for more, as in Mage."""
+    if not write_disposition:
+        return str(getattr(given, "value", given))
+    if write_disposition not in _DISPOSITIONS:
+        raise ConnectorError(
+            f"BigQuery().export() does not know write_disposition={write_disposition!r}; "
+            f"use one of {', '.join(_DISPOSITIONS)}"
+        )
+    return _DISPOSITIONS[write_disposition]
 
 
 _DISPOSITIONS = {"WRITE_TRUNCATE": "replace", "WRITE_APPEND": "append", "WRITE_EMPTY": "fail"}

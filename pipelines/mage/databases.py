@@ -26,7 +26,7 @@ from pipelines.mage.formats import BaseIO
 from pipelines.mage.profiles import BaseConfigLoader, ConfigFileLoader
 from pipelines.template_sql import as_literal
 
-_DRIVER_BIND = re.compile(r"%\((\w+)\)s")
+_DRIVER_BIND = re.compile(r"%\((\w+)\)s|%%")
 
 
 class Database(BaseIO):
@@ -109,9 +109,11 @@ class Database(BaseIO):
 
         def written(place: re.Match[str]) -> str:
             name = place[1]
+            if name is None:
+                return "%"
             return as_literal(values[name], self._connector.literal) if name in values else place[0]
 
-        return _DRIVER_BIND.sub(written, query).replace("%%", "%")
+        return _DRIVER_BIND.sub(written, query)
 
     def execute_queries(
         self,
@@ -253,12 +255,54 @@ class Postgres(Database):
     folds_names = True
 
     @property
-    def conn(self) -> Any:
+    def conn(self) -> _Conn:
         """Psycopg2's connection, in the open transaction; it is there inside of `with`, or after `open()`."""
+        self.connection()
+        return _Conn(self)
+
+    def connection(self) -> Any:
+        """Return the driver's connection; a transaction is open there when this returns."""
         if not self._keeps:
             raise ConnectorError("Postgres.conn is there inside of `with`, or after open()")
         with self._transaction() as session:
             return session.connection
+
+
+class _Conn:
+    """Psycopg2's connection, whose transactions are those of its owner; each ends where a new one begins.
+
+    The driver's own `commit` and `rollback` do nothing here: it does not know of a BEGIN that was sent to it.
+    """
+
+    def __init__(self, owner: Postgres) -> None:
+        object.__setattr__(self, "_owner", owner)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._owner.connection(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._owner.connection(), name, value)
+
+    def commit(self) -> None:
+        self._ended_by(self._owner.commit)
+
+    def rollback(self) -> None:
+        self._ended_by(self._owner.rollback)
+
+    def close(self) -> None:
+        self._owner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.commit() if kind is None else self.rollback()
+
+    def _ended_by(self, end: Callable[[], None]) -> None:
+        try:
+            end()
+        finally:
+            self._owner.connection()  # cursors that were made before go on in a transaction
 
 
 class DuckDB(Database):

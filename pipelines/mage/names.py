@@ -104,7 +104,7 @@ DIFFERS: Mapping[str, str] = {
     "data_preparation.shared.secrets.get_secret_value": "looks into the environment (MILLRACE_SECRET_NAME) "
     "and the secrets folder, and is an error where nothing is there",
     "data_preparation.variable_manager.get_variable": "of the latest successful run",
-    "io.bigquery.BigQuery": "execute waits for the end of the statements",
+    "io.bigquery.BigQuery": "execute waits for the end of the statements; export takes no overwrite_types",
     "io.config.ConfigFileLoader": "a variable that is not set is an error of who asks for the value, and no "
     "text 'None'",
     "io.file.FileIO": "export writes no HDF5 and no XML",

@@ -16,6 +16,36 @@ def with_keys(owner: Any) -> Any:
     return owner[list(owner.obj.columns)] if hasattr(owner.obj, "columns") else owner
 
 
+def change_item(owner: Any, key: Any, method: str, /, *args: Any, **options: Any) -> None:
+    """Do `owner[key].method(..., inplace=True)` so that it is not lost where `owner` is a frame."""
+    change = getattr(owner[key], method)
+    if isinstance(owner, pd.DataFrame):
+        owner[key] = change(*args, **options)
+    else:
+        change(*args, **options, inplace=True)
+
+
+def change_attribute(owner: Any, name: str, method: str, /, *args: Any, **options: Any) -> None:
+    """Do `owner.name.method(..., inplace=True)` so that it is not lost where that is a column."""
+    part = getattr(owner, name)
+    if isinstance(owner, pd.DataFrame) and name in owner.columns:
+        change_item(owner, name, method, *args, **options)
+    else:
+        getattr(part, method)(*args, **options, inplace=True)
+
+
+def assign_part(owner: Any, key: Any, way: str, rows: Any, value: Any) -> None:
+    """Do `owner[key].way[rows] = value` so that it is not lost where `owner` is a frame."""
+    part = owner[key]
+    is_frame = hasattr(owner, "columns") and hasattr(part, "copy")
+    if is_frame:
+        part = part.copy()
+    place = getattr(part, way) if way else part
+    place[rows] = value
+    if is_frame:
+        owner[key] = part
+
+
 def converted_if_possible(convert: Callable[..., Any], values: Any, *args: Any, **options: Any) -> Any:
     try:
         return convert(values, *args, **options)

@@ -7,35 +7,44 @@ of Mage rely on what these did before, so their code is compiled to do that.
 from __future__ import annotations
 
 import ast
-from typing import Any
 
 from pipelines.chained import in_place_part, is_chained
 from pipelines.mage.additions import with_import
 
-_ASSIGN = "__millrace_assign_part__"
+_HELPERS = "__millrace_parts_of_frames__"
 
 
 def as_older_pandas(tree: ast.Module) -> ast.Module:
-    """Return the tree with such statements written as assignments to the frame."""
+    """Return the tree with such statements written as calls that change the frame."""
     rewriter = _Rewriter()
     changed: ast.Module = rewriter.visit(tree)
-    return with_import(changed, __name__, "assign_part", _ASSIGN) if rewriter.needs_helper else changed
+    if not rewriter.needs_helpers:
+        return changed
+    return with_import(changed, "pipelines.mage", "oldhelpers", _HELPERS)
 
 
 class _Rewriter(ast.NodeTransformer):
     def __init__(self) -> None:
-        self.needs_helper = False
+        self.needs_helpers = False
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        """Make `df["a"].fillna(0, inplace=True)` into `df["a"] = df["a"].fillna(0)`."""
+        """Make `df["a"].fillna(0, inplace=True)` into a call, which knows whether `df` is a frame."""
         self.generic_visit(node)
         part = in_place_part(node.value)
         if part is None:
             return node
         assert isinstance(node.value, ast.Call)
+        assert isinstance(node.value.func, ast.Attribute)
         call = node.value
+        if isinstance(part, ast.Subscript):
+            function, owner, key = "change_item", part.value, _as_value(part.slice)
+        else:
+            assert isinstance(part, ast.Attribute)
+            function, owner, key = "change_attribute", part.value, ast.Constant(part.attr)
+        call.args = [owner, key, ast.Constant(node.value.func.attr), *call.args]
         call.keywords = [keyword for keyword in call.keywords if keyword.arg != "inplace"]
-        return ast.copy_location(ast.Assign([_as_target(part)], call), node)
+        call.func = self._helper(function)
+        return node
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         """Make `df["a"][rows] = 1` into a call, which knows whether `df` is a frame."""
@@ -57,22 +66,13 @@ class _Rewriter(ast.NodeTransformer):
         owner = target.value
         part, way = (owner.value, owner.attr) if isinstance(owner, ast.Attribute) else (owner, "")
         assert isinstance(part, ast.Subscript)
-        self.needs_helper = True
         key, rows = _as_value(part.slice), _as_value(target.slice)
-        call = ast.Call(ast.Name(_ASSIGN, ast.Load()), [part.value, key, ast.Constant(way), rows, value], [])
-        return ast.copy_location(ast.Expr(call), node)
+        arguments = [part.value, key, ast.Constant(way), rows, value]
+        return ast.copy_location(ast.Expr(ast.Call(self._helper("assign_part"), arguments, [])), node)
 
-
-def assign_part(owner: Any, key: Any, way: str, rows: Any, value: Any) -> None:
-    """Do `owner[key].way[rows] = value` so that it is not lost where `owner` is a frame."""
-    part = owner[key]
-    is_frame = hasattr(owner, "columns") and hasattr(part, "copy")
-    if is_frame:
-        part = part.copy()
-    place = getattr(part, way) if way else part
-    place[rows] = value
-    if is_frame:
-        owner[key] = part
+    def _helper(self, function: str) -> ast.expr:
+        self.needs_helpers = True
+        return ast.Attribute(ast.Name(_HELPERS, ast.Load()), function, ast.Load())
 
 
 def _as_value(node: ast.expr) -> ast.expr:
@@ -83,10 +83,3 @@ def _as_value(node: ast.expr) -> ast.expr:
     if isinstance(node, ast.Tuple):
         return ast.Tuple([_as_value(item) for item in node.elts], ast.Load())
     return node
-
-
-def _as_target(part: ast.expr) -> ast.expr:
-    if isinstance(part, ast.Subscript):
-        return ast.copy_location(ast.Subscript(part.value, part.slice, ast.Store()), part)
-    assert isinstance(part, ast.Attribute)
-    return ast.copy_location(ast.Attribute(part.value, part.attr, ast.Store()), part)

@@ -67,12 +67,12 @@ def address(kind: type[_Addressed], keys: dict[str, Any], root: Path) -> URL:
             MSSQL,
             MSSQL_KEYS,
             "mssql+pyodbc://loader:***@db.local:1433/shop"
-            "?TrustServerCertificate=yes&driver=ODBC+Driver+18+for+SQL+Server",
+            "?Encrypt=yes&TrustServerCertificate=yes&driver=ODBC+Driver+18+for+SQL+Server",
         ),
         (
             MSSQL,
             {**MSSQL_KEYS, "MSSQL_PORT": "14330", "MSSQL_DRIVER": "FreeTDS"},
-            "mssql+pyodbc://loader:***@db.local:14330/shop?TrustServerCertificate=yes&driver=FreeTDS",
+            "mssql+pyodbc://loader:***@db.local:14330/shop?Encrypt=yes&TrustServerCertificate=yes&driver=FreeTDS",
         ),
         (OracleDB, ORACLE_KEYS, "oracle+oracledb://loader:***@db.local:1521?service_name=XEPDB1"),
         (Redshift, REDSHIFT_KEYS, "redshift+psycopg2://loader:***@db.local:5439/shop"),
@@ -89,6 +89,27 @@ def test_address_of_a_profile(kind: type[_Addressed], keys: dict[str, Any], show
 
     assert str(found) == shown
     assert found.password == PASSWORD
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [(False, "no"), ("no", "no"), ("False", "no"), (True, "yes"), ("1", "yes"), ("", "yes")],
+)
+def test_certificate_of_sql_server_is_checked_if_the_profile_says_so(
+    given: object, sent: str, root: Path
+) -> None:
+    keys = {**MSSQL_KEYS, "MSSQL_TRUST_SERVER_CERTIFICATE": given}
+
+    assert address(MSSQL, keys, root).query["TrustServerCertificate"] == sent
+
+
+def test_unclear_word_on_the_certificate_is_refused(root: Path) -> None:
+    keys = {**MSSQL_KEYS, "MSSQL_TRUST_SERVER_CERTIFICATE": "never"}
+
+    with pytest.raises(
+        ProfileError, match="MSSQL_TRUST_SERVER_CERTIFICATE must be yes or no, and is 'never'"
+    ):
+        address(MSSQL, keys, root)
 
 
 @pytest.mark.parametrize(

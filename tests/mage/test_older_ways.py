@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -64,3 +65,85 @@ def test_connection_of_psycopg2_is_that_of_the_open_transaction(profile: ConfigF
 
     with pytest.raises(ConnectorError, match="inside of `with`"):
         _ = loader.conn
+
+
+@pytest.fixture
+def fares(profile: ConfigFileLoader) -> Callable[[], list[int]]:
+    """Make an empty table, and return what reads it by a connection of its own."""
+    with Postgres.with_config(profile) as loader:
+        loader.execute("DROP TABLE IF EXISTS kept_fares; CREATE TABLE kept_fares (fare int)")
+    query = "SELECT fare FROM kept_fares ORDER BY fare"
+    return lambda: Postgres.with_config(profile).load(query)["fare"].tolist()
+
+
+def insert(cursor: Any, fare: int) -> None:
+    cursor.execute("INSERT INTO kept_fares VALUES (%s)", (fare,))
+
+
+def test_commit_of_the_connection_keeps_what_was_done(
+    profile: ConfigFileLoader, fares: Callable[[], list[int]]
+) -> None:
+    loader = Postgres.with_config(profile)
+    loader.open()
+    cursor = loader.conn.cursor()
+    insert(cursor, 1)
+    loader.conn.commit()
+    insert(cursor, 2)
+    loader.close()
+
+    assert fares() == [1]
+
+
+def test_rollback_of_the_connection_takes_back_what_was_done(
+    profile: ConfigFileLoader, fares: Callable[[], list[int]]
+) -> None:
+    with Postgres.with_config(profile) as loader:
+        connection = loader.conn
+        insert(connection.cursor(), 1)
+        connection.rollback()
+        insert(connection.cursor(), 2)
+
+    assert fares() == [2]
+
+
+def test_error_after_commit_of_the_connection_takes_back_only_what_came_later(
+    profile: ConfigFileLoader, fares: Callable[[], list[int]]
+) -> None:
+    def insert_and_fail() -> None:
+        with Postgres.with_config(profile) as loader:
+            cursor = loader.conn.cursor()
+            insert(cursor, 1)
+            loader.conn.commit()
+            insert(cursor, 2)
+            raise ValueError("later")
+
+    with pytest.raises(ValueError, match="later"):
+        insert_and_fail()
+
+    assert fares() == [1]
+
+
+def test_connection_as_a_context_commits_or_takes_back(
+    profile: ConfigFileLoader, fares: Callable[[], list[int]]
+) -> None:
+    def insert_and_fail() -> None:
+        with loader.conn as connection:
+            insert(connection.cursor(), 2)
+            raise ValueError("inner")
+
+    loader = Postgres.with_config(profile)
+    loader.open()
+    with loader.conn as connection:
+        insert(connection.cursor(), 1)
+    with pytest.raises(ValueError, match="inner"):
+        insert_and_fail()
+    loader.close()
+
+    assert fares() == [1]
+
+
+def test_percent_signs_of_a_bound_value_stay_as_they_are(profile: ConfigFileLoader) -> None:
+    with Postgres.with_config(profile) as loader:
+        found = loader.load("SELECT %(x)s AS x, '5%%' AS y", x="50%% off %(y)s", y=1)
+
+    assert found.to_dict("records") == [{"x": "50%% off %(y)s", "y": "5%"}]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
@@ -146,3 +147,26 @@ def test_parts_of_other_things_are_assigned_as_ever(places: Places) -> None:
     executed(source, places, c=counts, i=1)
 
     assert counts["a"] == [2, 5]
+
+
+@pytest.mark.parametrize("part", ["frames['a']", "frames[name]", "holder.frame"])
+def test_frames_in_other_things_are_changed_in_place_as_ever(places: Places, part: str) -> None:
+    frame = pd.DataFrame({"x": [1, None], "y": [None, 2]})
+    names = {"frames": {"a": frame}, "name": "a", "holder": SimpleNamespace(frame=frame)}
+
+    executed(f"# mage_ai\n{part}.fillna(value=0, inplace=True)\n", places, **names)
+
+    assert frame.to_dict("list") == {"x": [1, 0], "y": [0, 2]}
+
+
+def test_attribute_of_a_frame_that_is_no_column_is_changed_in_place(places: Places) -> None:
+    class Labelled(pd.DataFrame):
+        _metadata: ClassVar[list[str]] = ["labels"]
+
+    frame = Labelled({"x": [1]})
+    labels = pd.Series([None, 2])
+    frame.labels = labels  # type: ignore[attr-defined]
+
+    executed("# mage_ai\nframe.labels.fillna(0, inplace=True)\n", places, frame=frame)
+
+    assert labels.tolist() == [0, 2]
