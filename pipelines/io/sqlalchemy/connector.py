@@ -22,7 +22,7 @@ from pipelines.io.sqlalchemy.session import Ledger, Session
 from pipelines.io.sqlalchemy.settings import AlchemySettings
 from pipelines.io.sqlalchemy.writing import Order, stage_frame, write_frame, write_query
 from pipelines.io.sqlconnector import SqlConnector, bound_values
-from pipelines.io.sqltext import Relation, bind, first_word
+from pipelines.io.sqltext import Relation, bind, bound_in, first_word
 
 if TYPE_CHECKING:
     from pipelines.io.config import Profile
@@ -141,7 +141,7 @@ class AlchemyConnector(SqlConnector):
             transaction(Ledger(session)),
         ):
             for statement in self.statements(query):
-                here = {name: value for name, value in binds.items() if f":{name}" in statement}
+                here = bound_in(statement, binds)
                 touched = self._touched(session, self._bound(session, statement, here), here)
         return touched
 

@@ -300,7 +300,7 @@ def test_values_are_bound_and_statements_run(harness: Harness) -> None:
     with harness.made() as connector:
         found = connector.load(f"SELECT a FROM {table} WHERE b = :b AND b NOT LIKE '%:b%'", b="it's")
         touched = connector.execute(
-            f"UPDATE {table} SET a = a + 10 WHERE a > 0; DELETE FROM {table} WHERE a > :most", most=12
+            f"UPDATE {table} SET a = a + :m WHERE a > 0; DELETE FROM {table} WHERE a > :most", m=10, most=12
         )
 
     assert found["a"].tolist() == [2]
