@@ -20,6 +20,9 @@ IMMUTABLE = (
     pa.Table, pa.RecordBatch, pa.Array, pa.ChunkedArray, pa.Schema, Stream,
 )  # fmt: skip
 
+# pandas' words for lists, dictionaries and other objects without a name of their own, alone or among numbers.
+_MIXED = ("mixed", "mixed-integer")
+
 
 def own_copy(value: Any) -> Any:
     """Return a copy that its holder may change.
@@ -74,8 +77,7 @@ def _objects(column: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _holds_mutable_objects(column: pd.Series[Any]) -> bool:
-    # "mixed" is pandas' word for lists, dictionaries and other objects that have no name of their own.
-    return _is_object(column.dtype) and pd.api.types.infer_dtype(column, skipna=True) == "mixed"
+    return _is_object(column.dtype) and pd.api.types.infer_dtype(column, skipna=True) in _MIXED
 
 
 def _is_object(dtype: Any) -> bool:

@@ -78,21 +78,23 @@ def _frames(context: BlockContext, items: Iterable[Any], where: str) -> Iterator
     """Yield frames; rows that come one by one are gathered, streams among them are read."""
     rows: list[Mapping[str, Any]] = []
     for number, item in enumerate(items, 1):
-        if _is_row(item):
-            rows.append(item)
-            if len(rows) < ROWS_AT_ONCE:
-                continue
+        if item is None:  # an empty iterator, or a step without rows
+            continue
+        is_row = _is_row(item)
+        if rows and (not is_row or len(rows) == ROWS_AT_ONCE):
             yield rows
             rows = []
+        if is_row:
+            rows.append(item)
         elif isinstance(item, Stream):
             yield from item
-        elif item is not None:  # an empty iterator, or a step without rows
-            if not _is_frame(item):
-                raise BlockCodeError(
-                    f"{where}: block {context.block.name!r} gave frames, but a {type(item).__name__} as "
-                    f"number {number}; give a frame each time"
-                )
+        elif _is_frame(item):
             yield item
+        else:
+            raise BlockCodeError(
+                f"{where}: block {context.block.name!r} gave frames, but a {type(item).__name__} as "
+                f"number {number}; give a frame each time"
+            )
     if rows:
         yield rows
 

@@ -123,7 +123,7 @@ def bind(sql: str, binds: Mapping[str, Any], placeholder: str, *, percent: str =
         parts += [_placed(code, binds, placeholder, percent), piece.replace("%", percent)]
         code = ""
     parts.append(_placed(code, binds, placeholder, percent))
-    unused = sorted(name for name in binds if not _is_used(sql, name))
+    unused = sorted(binds.keys() - bound_in(sql, binds).keys())
     if unused:
         raise QueryFailed(f"the query has no place for {', '.join(':' + name for name in unused)}")
     return "".join(parts)
@@ -136,6 +136,8 @@ def _placed(code: str, binds: Mapping[str, Any], placeholder: str, percent: str)
     )
 
 
-def _is_used(sql: str, name: str) -> bool:
+def bound_in(sql: str, binds: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the values that have a place in the text, outside of quotes and comments."""
     code = "".join(piece if kind == "code" else " " for kind, piece in _pieces(sql))
-    return any(match[1] == name for match in _NAME.finditer(code))
+    named = set(_NAME.findall(code))
+    return {name: value for name, value in binds.items() if name in named}

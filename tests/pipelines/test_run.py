@@ -146,6 +146,7 @@ MUTATIONS = {
     "a sort": ("pd.DataFrame({'a': [1.0, 2.0]})", "data.sort_values('a', ascending=False, inplace=True)"),
     "labels": ("pd.DataFrame({'a': [1.0, 2.0]})", "data.columns = ['z']"),
     "a list in a cell": ("pd.DataFrame({'a': [[1], [2]]})", "data['a'][0].append(9)"),
+    "a list among numbers": ("pd.DataFrame({'a': [1, [2]]})", "data['a'][1].append(9)"),
     "a series": ("pd.Series([1.0, 2.0])", "data.iloc[0] = 9.0"),
     "a dictionary": ("{'a': {'b': [1]}}", "data['a']['b'].append(9)"),
     "a list of outputs": ("[{'a': 1}, {'a': 2}]", "data[0]['a'] = 9; data.append(3)"),

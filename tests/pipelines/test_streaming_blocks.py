@@ -73,6 +73,23 @@ def error_of(bench: Bench, block: str) -> str:
     return bench.listener.report(block).error or ""
 
 
+def test_rows_and_frames_come_in_the_order_they_were_given(bench: Bench) -> None:
+    source = """
+import pandas as pd
+
+@data_loader
+def load():
+    yield {"n": 1}
+    yield {"n": 2}
+    yield pd.DataFrame({"n": [3]})
+    yield {"n": 4}
+"""
+
+    assert bench.run(python("load", source)).state == "succeeded"
+
+    assert stored(bench, "load").to_pandas()["n"].tolist() == [1, 2, 3, 4]
+
+
 def test_frames_pass_through_blocks_one_by_one(bench: Bench) -> None:
     export = """
 from pipelines.io import DuckDB

@@ -29,7 +29,7 @@ from pipelines.io.effects import EFFECTS_COLUMNS, EFFECTS_TABLE, Effect, transac
 from pipelines.io.errors import ConnectionFailed, ExportRefused, QueryFailed
 from pipelines.io.frames import FrameKind, is_streamed, to_arrow, to_reader
 from pipelines.io.sqlconnector import SqlConnector, bound_values
-from pipelines.io.sqltext import Relation, bind, first_word, quoted, statements
+from pipelines.io.sqltext import Relation, bind, bound_in, first_word, quoted, statements
 from pipelines.streams import Stream
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class DuckDB(SqlConnector):
         touched = 0
         with self.transaction() as connection:
             for statement in statements(query):
-                here = {name: value for name, value in binds.items() if f":{name}" in statement}
+                here = bound_in(statement, binds)
                 touched = touch(connection, bind(statement, here, "${}"), here)
         return touched
 
@@ -230,13 +230,14 @@ class DuckDB(SqlConnector):
 
     @contextmanager
     def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        if self._connection is None:
-            self._connection = _connect(self._settings)
-        try:
-            yield self._connection
-        finally:
-            if not self._keeps:
-                self.close()
+        with self._only_work():
+            if self._connection is None:
+                self._connection = _connect(self._settings)
+            try:
+                yield self._connection
+            finally:
+                if not self._keeps:
+                    self.close()
 
 
 def _connect(settings: DuckDBSettings) -> duckdb.DuckDBPyConnection:

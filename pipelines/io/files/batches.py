@@ -60,7 +60,22 @@ def write_csv_batches(data: Any, path: Path, options: Options) -> int:
         given = {key: value for key, value in options.items() if key not in _OURS}
         frame.to_csv(file, **{**given, "index": False, "header": header if number == 0 else False})
 
-    return _write_texts(data, path, options, write)
+    reader = to_reader(data, index=bool(options.get("index")))
+    if options.get("date_format") is None:
+        reader = _with_moments_as_texts(reader)
+    return _write_texts(reader, path, options, write)
+
+
+def _with_moments_as_texts(reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    """Write moments in full: pandas leaves the hour away where all moments of a batch are midnights.
+
+    Those with a zone it writes one by one, whatever the others are.
+    """
+    schema = reader.schema
+    for place, field in enumerate(schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz is None:
+            schema = schema.set(place, field.with_type(pa.string()))
+    return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in reader))
 
 
 def write_line_batches(data: Any, path: Path, options: Options) -> int:
@@ -69,16 +84,18 @@ def write_line_batches(data: Any, path: Path, options: Options) -> int:
         if len(frame):  # of no rows pandas makes an empty line
             frame.to_json(file, **given)
 
-    return _write_texts(data, path, options, write)
+    return _write_texts(to_reader(data, index=bool(options.get("index"))), path, options, write)
 
 
 _OURS = frozenset({"compression", "encoding", "index"})
 
 
 def _write_texts(
-    data: Any, path: Path, options: Options, write: Callable[[pd.DataFrame, TextIO, int], None]
+    reader: pa.RecordBatchReader,
+    path: Path,
+    options: Options,
+    write: Callable[[pd.DataFrame, TextIO, int], None],
 ) -> int:
-    reader = to_reader(data, index=bool(options.get("index")))
     rows = 0
     with _text(path, options) as file:
         write(to_pandas(reader.schema.empty_table()), file, 0)

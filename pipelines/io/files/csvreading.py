@@ -146,6 +146,8 @@ def _by_arrow(path: Path, asked: Asked) -> pd.DataFrame | None:
         with asked.opened(path) as stream:
             converting = asked.converting(columns, texts)
             table = arrow_csv.read_csv(stream, arrow_csv.ReadOptions(), asked.parsing(), converting)
+        if any(map(pa.types.is_integer, table.schema.types)) and _has_hexadecimal(path, asked):
+            return None
         return _frame(table, asked) if table.num_rows else None
     except (pa.ArrowInvalid, pa.ArrowKeyError):
         return None
@@ -166,6 +168,17 @@ def _has_odd_numbers(path: Path, asked: Asked) -> bool:
     odd = re.compile(rb"(?:^|[\s\"" + re.escape(asked.delimiter.encode()) + rb"])(?:\+[0-9.]|[+-]?0[xX])")
     with asked.opened(path) as stream:
         return odd.search(stream.read(_BLOCK_BYTES)) is not None
+
+
+def _has_hexadecimal(path: Path, asked: Asked) -> bool:
+    """Look through the whole file for 0x1F: far behind the beginning pyarrow still makes a number of it."""
+    last = b""
+    with asked.opened(path) as stream:
+        while piece := stream.read(_BLOCK_BYTES):
+            if b"0x" in piece or b"0X" in piece or last + piece[:1] in (b"0x", b"0X"):
+                return True
+            last = piece[-1:]
+    return False
 
 
 def _is_told_text(name: str, schema: pa.Schema, asked: Asked) -> bool:

@@ -147,7 +147,8 @@ class ObjectConnector(Connector):
         """Download an object as a file, or a dataset as a folder; return where it lies, and its address."""
         with self._connected() as store:
             bucket, name = _place(store, bucket, key)
-            path = folder / (name.rstrip("/").rpartition("/")[2] or "dataset")
+            last = name.rstrip("/").rpartition("/")[2]
+            path = folder / ("dataset" if last in ("", ".", "..") else last)
             try:
                 if not name or name.endswith("/"):
                     raise ObjectMissing(f"there is no object {store.address(bucket, name)}")

@@ -19,13 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.io.base import IfExists
-from pipelines.io.errors import ExportRefused, TargetExists
+from pipelines.io.errors import ExportRefused, TargetExists, UnreadableFile
 from pipelines.io.files.datasets import SCHEMA_FILE, rows_like, rows_of, write_parts
 from pipelines.io.objects.local import writable
 from pipelines.io.objects.manifest import Manifest, Written, is_hidden, is_part, is_part_of, part_name
 from pipelines.io.objects.store import ObjectChanged, ObjectMissing, Store, Stored
 from pipelines.io.objects.write import ObjectWrite
 
+_NOT_IN_PATHS = frozenset({"", ".", ".."})  # whoever may write to the bucket chooses the names in it
 _AT_ONCE = 8  # transfers
 _TRIES = 8  # to read a dataset, or to append to it, while others write it
 
@@ -161,6 +162,11 @@ class Dataset:
 
     def _fetch(self, name: str, folder: Path) -> None:
         path = folder / name
+        if not _NOT_IN_PATHS.isdisjoint(name.split("/")) or not path.is_relative_to(folder):
+            raise UnreadableFile(
+                f"{self.address} cannot be read: the name of its object {name!r} leads out of the dataset's "
+                f"folder, or has an empty part; rename or delete that object"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         self._store.fetch(self._bucket, self._folder + name, path)
 

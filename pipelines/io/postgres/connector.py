@@ -203,7 +203,7 @@ class Postgres(SqlConnector):
         return max(session.rowcount, 0)
 
     def stage(self, session: Cursor, name: str, data: Any) -> None:
-        stage_frame(session, name, to_arrow(data))
+        stage_frame(session, name, to_reader(data) if is_streamed(data) else to_arrow(data))
 
     def write_query(self, session: Cursor, query: str, target: Relation, policy: Policy) -> int:
         return write_query(session, query, Order(target, policy))

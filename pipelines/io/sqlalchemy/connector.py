@@ -22,7 +22,7 @@ from pipelines.io.sqlalchemy.session import Ledger, Session
 from pipelines.io.sqlalchemy.settings import AlchemySettings
 from pipelines.io.sqlalchemy.writing import Order, stage_frame, write_frame, write_query
 from pipelines.io.sqlconnector import SqlConnector, bound_values
-from pipelines.io.sqltext import Relation, bind, first_word
+from pipelines.io.sqltext import Relation, bind, bound_in, first_word
 
 if TYPE_CHECKING:
     from pipelines.io.config import Profile
@@ -141,7 +141,7 @@ class AlchemyConnector(SqlConnector):
             transaction(Ledger(session)),
         ):
             for statement in self.statements(query):
-                here = {name: value for name, value in binds.items() if f":{name}" in statement}
+                here = bound_in(statement, binds)
                 touched = self._touched(session, self._bound(session, statement, here), here)
         return touched
 
@@ -216,15 +216,15 @@ class AlchemyConnector(SqlConnector):
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
-        connection = self._opened()
-        session = Session(connection, self._dialect, self._settings.schema)
-        try:
-            yield session
-        finally:
-            if self._keeps:
-                session.dialect.unlock(session)
-            else:
-                self.close()
+        with self._only_work():
+            session = Session(self._opened(), self._dialect, self._settings.schema)
+            try:
+                yield session
+            finally:
+                if self._keeps:
+                    session.dialect.unlock(session)
+                else:
+                    self.close()
 
     def _opened(self) -> sa.Connection:
         if self._connection is None or self._connection.invalidated or self._connection.closed:

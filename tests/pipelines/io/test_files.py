@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -153,6 +153,47 @@ def test_a_cut_file_is_said_to_be_unreadable(files: Files, tmp_path: Path, name:
 
     with pytest.raises(UnreadableFile, match=f"{name} cannot be read"):
         files.load(name)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+def test_a_record_that_ends_behind_a_quoted_line_end_is_not_cut(
+    files: Files, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "lake").mkdir()
+    text = b'id,note,x\n+1,"first line\nsecond",3'  # the plus sign is one that only pandas reads
+    (tmp_path / "lake" / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+
+    assert files.load(name).to_dict("list") == {"id": [1], "note": ["first line\nsecond"], "x": [3]}
+
+    text = text[:-2]  # without its last field
+    (tmp_path / "lake" / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    with pytest.raises(UnreadableFile, match="2 of 3 fields"):
+        files.load(name)
+
+
+def test_moments_are_written_alike_in_all_batches(files: Files, tmp_path: Path) -> None:
+    schema = pa.schema([("at", pa.timestamp("us")), ("n", pa.int64())])
+    days, hours = (
+        pa.record_batch([pa.array([moment]).cast(pa.timestamp("us")), pa.array([1])], schema=schema)
+        for moment in (datetime(2024, 1, 1), datetime(2024, 1, 2, 10, 30))
+    )
+
+    files.export(pa.RecordBatchReader.from_batches(schema, [days, hours]), "t.csv")
+
+    text = "at,n\n2024-01-01 00:00:00.000000,1\n2024-01-02 10:30:00.000000,1\n"
+    assert (tmp_path / "lake" / "t.csv").read_text() == text
+    assert files.load("t.csv", parse_dates=["at"])["at"].dtype.kind == "M"
+
+    files.export(pa.RecordBatchReader.from_batches(schema, [days, hours]), "t.csv", date_format="%d.%m.")
+    assert (tmp_path / "lake" / "t.csv").read_text() == "at,n\n01.01.,1\n02.01.,1\n"
+
+
+def test_a_hexadecimal_text_far_behind_the_beginning_stays_a_text(files: Files, tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    rows = "".join(f"{number},{number}\n" for number in range(200_000))  # more than a block of the reader
+    (tmp_path / "lake" / "t.csv").write_text(f"id,code\n{rows}200000,0x1F\n")
+
+    assert files.load("t.csv")["code"].iloc[-1] == "0x1F"
 
 
 @pytest.mark.parametrize(

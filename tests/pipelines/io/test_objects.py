@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pipelines.io import S3, GoogleCloudStorage
 from pipelines.io.errors import AccessRefused, ConnectionFailed, ConnectorError, ExportRefused, UnreadableFile
 from pipelines.io.frames import FrameKind, give, to_arrow
+from pipelines.io.objects.datasets import Dataset
 from pipelines.io.objects.gcs import GcsStore
 from pipelines.io.objects.manifest import Manifest
-from pipelines.io.objects.store import ObjectChanged, ObjectMissing, Stored
+from pipelines.io.objects.store import ObjectChanged, ObjectMissing, Store, Stored
 from tests.parts.gcs import GcsEmulator
 from tests.parts.google_tokens import key_of
 from tests.parts.s3 import S3Emulator
@@ -134,6 +137,44 @@ def test_parts_of_other_programs_are_read_until_they_are_replaced(
         gcs.put(bucket, "ds/notes.txt", b"mine")
         with pytest.raises(ExportRefused, match=r"holds notes\.txt"):
             lake.export(ROWS, bucket, "ds", partition_cols="day")
+
+
+class _StoreOfOne(Store):
+    """Lists names that no file system could hold, as a bucket may have them."""
+
+    scheme = "gs"
+
+    def __init__(self, name: str, part: bytes) -> None:
+        self._name, self._part = name, part
+
+    def head(self, bucket: str, name: str) -> Stored | None:
+        return None
+
+    def listed(self, bucket: str, prefix: str) -> Iterator[Stored]:
+        yield Stored(self._name, len(self._part), "1")
+
+    def fetch(self, bucket: str, name: str, path: Path) -> None:
+        path.write_bytes(self._part)
+
+    def put(self, *place: Any, **given: Any) -> None:
+        raise AssertionError("nothing is written here")
+
+    def delete(self, bucket: str, seen: Stored) -> None:
+        raise AssertionError("nothing is deleted here")
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("name", ["{outside}/x.parquet", "../../outside/x.parquet", "a//x.parquet"])
+def test_an_object_whose_name_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "outside"
+    below = name.format(outside=outside)
+    dataset = Dataset(_StoreOfOne(f"ds/{below}", b"PAR1"), "lake", "ds")
+
+    with pytest.raises(UnreadableFile, match=rf"gs://lake/ds/ .*'{re.escape(below)}' leads out"):
+        dataset.fetch(tmp_path / "work" / "ds")
+
+    assert not outside.exists()
 
 
 def test_who_reads_a_dataset_sees_only_parts_of_finished_writes() -> None:

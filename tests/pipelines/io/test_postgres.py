@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from decimal import Decimal
@@ -72,6 +72,25 @@ def test_a_refilled_table_keeps_views_and_indexes(postgres: Postgres) -> None:
 
     assert postgres.load("SELECT a FROM lake.v")["a"].tolist() == [2]
     assert len(postgres.load("SELECT 1 FROM pg_indexes WHERE indexname = 'kept'")) == 1
+
+
+def test_batches_are_staged_as_they_come(postgres: Postgres) -> None:
+    schema = pa.schema([("n", pa.int64())])
+    most = 0
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal most
+        for number in range(50):
+            yield pa.record_batch([pa.array([number] * 10_000)], schema=schema)
+            most = max(most, pa.total_allocated_bytes() - before)
+
+    before = pa.total_allocated_bytes()
+    with postgres.transaction() as session:
+        postgres.stage(session, "staged", pa.RecordBatchReader.from_batches(schema, batches()))
+        found = postgres.read(session, "SELECT count(*) AS rows, sum(n) AS sum FROM staged")
+
+    assert found.to_dict("list") == {"rows": [500_000], "sum": [12_250_000]}
+    assert most < 10 * 80_000  # bytes: a few batches, not all 50
 
 
 def test_a_column_of_only_nulls_keeps_the_type_that_the_table_has(postgres: Postgres) -> None:
