@@ -119,6 +119,9 @@ class Order:
             setattr(config, name, value)
 
 
+_OURS = frozenset({"labels", "source_format"})  # which run wrote how many rows, and how they are spooled
+
+
 def check_job_options(given: Mapping[str, Any]) -> None:
     """Raise TypeError for keywords that load jobs do not have either."""
     unknown = sorted(
@@ -126,3 +129,5 @@ def check_job_options(given: Mapping[str, Any]) -> None:
     )
     if unknown:
         raise TypeError(f"BigQuery.export() got unknown keyword(s) {', '.join(unknown)}")
+    if ours := sorted(_OURS & given.keys()):
+        raise TypeError(f"BigQuery.export() sets {', '.join(ours)} of the load job itself")
