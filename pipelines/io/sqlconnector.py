@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from pipelines.io.base import Connector, Policy
-from pipelines.io.errors import ExportRefused
+from pipelines.io.errors import ConnectorError, ExportRefused
 from pipelines.io.splitting import split
 from pipelines.io.sqltext import Relation, literal, quoted
 
@@ -22,8 +22,10 @@ _MAGE_LOAD_KEYWORDS = ("display_query", "verbose")
 class SqlConnector(Connector):
     """A connector to a database. A *session* is what `transaction()` gives: a cursor or a connection.
 
-    One connector serves one thread at a time.
+    One connector serves one thread at a time, and does one thing at a time.
     """
+
+    _is_at_work = False
 
     @property
     def glot(self) -> str | None:
@@ -98,6 +100,21 @@ class SqlConnector(Connector):
         Only where staged tables lie in a schema as well, this is another connector.
         """
         return self
+
+    @contextmanager
+    def _only_work(self) -> Iterator[None]:
+        """Refuse a second transaction on the connection, such as a write while a stream is read from it."""
+        if self._is_at_work:
+            raise ConnectorError(
+                f"this {type(self).__name__} connector is still reading a stream (or another thread uses it), "
+                f"and can do nothing else meanwhile; make a connector of its own for the stream, or read the "
+                f"stream to its end first"
+            )
+        self._is_at_work = True
+        try:
+            yield
+        finally:
+            self._is_at_work = False
 
     def relation(self, schema: str | None, table: str | None) -> Relation:
         """Return the table of that name, in the profile's schema when none is given."""

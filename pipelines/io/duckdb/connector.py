@@ -231,13 +231,14 @@ class DuckDB(SqlConnector):
 
     @contextmanager
     def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        if self._connection is None:
-            self._connection = _connect(self._settings)
-        try:
-            yield self._connection
-        finally:
-            if not self._keeps:
-                self.close()
+        with self._only_work():
+            if self._connection is None:
+                self._connection = _connect(self._settings)
+            try:
+                yield self._connection
+            finally:
+                if not self._keeps:
+                    self.close()
 
 
 def _connect(settings: DuckDBSettings) -> duckdb.DuckDBPyConnection:

@@ -216,15 +216,15 @@ class AlchemyConnector(SqlConnector):
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
-        connection = self._opened()
-        session = Session(connection, self._dialect, self._settings.schema)
-        try:
-            yield session
-        finally:
-            if self._keeps:
-                session.dialect.unlock(session)
-            else:
-                self.close()
+        with self._only_work():
+            session = Session(self._opened(), self._dialect, self._settings.schema)
+            try:
+                yield session
+            finally:
+                if self._keeps:
+                    session.dialect.unlock(session)
+                else:
+                    self.close()
 
     def _opened(self) -> sa.Connection:
         if self._connection is None or self._connection.invalidated or self._connection.closed:

@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 import pytest
 
 import pipelines.io
-from pipelines.io import CONNECTORS
+from pipelines.io import CONNECTORS, DuckDB
 from pipelines.io.base import Connector
 from pipelines.io.config import ProfileError
 from pipelines.io.errors import ConnectorError, ExportRefused, QueryFailed, TargetExists
+from pipelines.io.sqlalchemy.connector import AlchemyConnector
 from tests.pipelines.io.harnesses import HARNESSES, UNTRIED, Harness
 from tests.pipelines.io.projects import running_block, write_profiles
 
@@ -216,6 +217,20 @@ def test_a_stream_goes_from_one_target_to_another_in_batches(harness: Harness) -
 
     copied = harness.load("copied", frame="arrow")["n"]
     assert (len(copied), pc.sum(copied).as_py()) == (rows, sum(range(rows)))
+
+
+def test_a_connector_that_reads_a_stream_says_that_it_does_nothing_else(harness: Harness) -> None:
+    if not isinstance(harness.made(), DuckDB | AlchemyConnector):
+        pytest.skip("its streams have a connection of their own, or none")
+    harness.export(pd.DataFrame({"a": [1]}))
+
+    for connector in (harness.made(), harness.made().__enter__()):
+        batches = connector.stream(harness.query("trips"))
+        with pytest.raises(ConnectorError, match=r"still reading a stream .*a connector of its own"):
+            connector.execute("SELECT 1")
+        assert batches.read_all()["a"].to_pylist() == [1]
+        assert connector.load("SELECT 1 AS b")["b"].tolist() == [1]
+        connector.close()
 
 
 def test_a_frame_of_300_columns_comes_back(harness: Harness) -> None:
