@@ -106,7 +106,7 @@ class SqlConnector(Connector):
         """Refuse a second transaction on the connection, such as a write while a stream is read from it."""
         if self._is_at_work:
             raise ConnectorError(
-                f"this {type(self).__name__} connector is still reading a stream (or another thread uses it), "
+                f"this {type(self).__name__} connector still reads a stream (or another thread uses it), "
                 f"and can do nothing else meanwhile; make a connector of its own for the stream, or read the "
                 f"stream to its end first"
             )
