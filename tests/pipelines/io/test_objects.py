@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -154,6 +155,8 @@ class _StoreOfOne(Store):
         yield Stored(self._name, len(self._part), "1")
 
     def fetch(self, bucket: str, name: str, path: Path) -> None:
+        if name != self._name:
+            raise ObjectMissing(name)
         path.write_bytes(self._part)
 
     def put(self, *place: Any, **given: Any) -> None:
@@ -175,6 +178,20 @@ def test_an_object_whose_name_leads_out_of_the_folder_is_refused(tmp_path: Path,
         dataset.fetch(tmp_path / "work" / "ds")
 
     assert not outside.exists()
+
+
+def test_a_key_that_ends_in_dots_leaves_nothing_outside_of_the_folder(
+    lake: GoogleCloudStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(pa.table({"a": [7]}), tmp_path / "x.parquet")
+    store = _StoreOfOne("ds/../x.parquet", (tmp_path / "x.parquet").read_bytes())
+    monkeypatch.setattr(lake, "_opened", lambda: store)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+
+    assert lake.load("lake", "ds/..")["a"].tolist() == [7]
+
+    assert not [*(tmp_path / "temporary").iterdir()]
 
 
 def test_who_reads_a_dataset_sees_only_parts_of_finished_writes() -> None:
