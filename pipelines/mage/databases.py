@@ -156,10 +156,10 @@ class Database(BaseIO):
         **options: Any,
     ) -> None:
         """Write a frame into a table, whole or not at all; its columns get names as Mage cleans them."""
-        self.commit()
         query = options.pop("query_string", None)
         if query:
             df = self.load(query)
+        self.commit()  # the export is a transaction of its own
         naming = partial(
             column_names, allow_reserved_words=allow_reserved_words, case_sensitive=case_sensitive
         )

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from pipelines.io.errors import ConnectorError
-from pipelines.mage.databases import Postgres
+from pipelines.mage.databases import DuckDB, Postgres
 from pipelines.mage.files import FileIO
 from pipelines.mage.importing import mage_names
 from pipelines.mage.places import Places
@@ -147,3 +147,11 @@ def test_percent_signs_of_a_bound_value_stay_as_they_are(profile: ConfigFileLoad
         found = loader.load("SELECT %(x)s AS x, '5%%' AS y", x="50%% off %(y)s", y=1)
 
     assert found.to_dict("records") == [{"x": "50%% off %(y)s", "y": "5%"}]
+
+
+def test_rows_of_a_query_are_exported_within_an_open_connection() -> None:
+    with DuckDB.with_config(ConfigFileLoader(config={"DUCKDB_DATABASE": "w.duckdb"})) as loader:
+        loader.execute("CREATE TABLE t AS SELECT 1 AS a")
+        loader.export(None, "main", "copied", query_string="SELECT a + 1 AS b FROM t")
+
+        assert loader.load("SELECT b FROM copied")["b"].tolist() == [2]
