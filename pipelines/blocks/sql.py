@@ -46,14 +46,15 @@ def run_sql(context: BlockContext, inputs: Sequence[Any]) -> tuple[Any, ...]:
     connector = connector.in_schema(settings.schema)
     tables = [_InputTable.of(context, connector, place, data) for place, data in enumerate(inputs)]
     text = _rendered(context, connector, tables, inputs)
-    if not connector.statements(text):
+    found = connector.statements(text)
+    if not found:
         return _nothing(context)
     execution = _Execution(context, settings, connector, tables)
     try:
         with connector:  # one connection writes the rows and reads them for those who come after
-            return execution.raw(text) if settings.is_raw else execution.query(text)
+            return execution.raw(text, found) if settings.is_raw else execution.query(found)
     except (ExportRefused, QueryFailed) as error:
-        where = located(error, text, (*connector.statements(text), text), context.block.path)
+        where = located(error, text, (*found, text), context.block.path)
         # Raw SQL writes to no one table: what it is called among the effects says nothing to a reader.
         said = str(error).removeprefix(f"cannot write to {execution.effect_name}: ")
         raise type(error)(f"{where}: {said}") from error
@@ -191,9 +192,8 @@ class _Execution:
     connector: SqlConnector
     tables: Sequence[_InputTable]
 
-    def query(self, text: str) -> tuple[Any, ...]:
+    def query(self, found: Sequence[str]) -> tuple[Any, ...]:
         """Write the rows of the one query into the block's table."""
-        found = self.connector.statements(text)
         if len(found) != 1:
             raise BlockCodeError(
                 f"{self.context.block.path} holds {len(found)} statements; a SQL block is one query, "
@@ -208,9 +208,8 @@ class _Execution:
         self.connector.write_once(str(target), write)
         return self._rows_for_others(self.connector.table_sql(target))
 
-    def raw(self, text: str) -> tuple[Any, ...]:
+    def raw(self, text: str, written: Sequence[str]) -> tuple[Any, ...]:
         """Run statements as they are; the rows of the last one, if it is a query, are the output."""
-        written = self.connector.statements(text)
         found = self._within_our_transaction(written)
         if self.settings.is_whole:
             return self._whole(text if found == written else ";\n".join(found))
@@ -218,7 +217,7 @@ class _Execution:
             return (self._in_transaction(lambda session: self._last(session, found)),)
         return self._writing(found)
 
-    def _within_our_transaction(self, found: list[str]) -> list[str]:
+    def _within_our_transaction(self, found: Sequence[str]) -> Sequence[str]:
         """Leave out a BEGIN and a COMMIT around all statements: what they ask for holds of the block anyway.
 
         Any other would end the transaction that the effect of the block is recorded in, so that another try

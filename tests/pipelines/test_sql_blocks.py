@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,6 @@ from pipelines.model import Block, BlockType, Pipeline
 from pipelines.sql_providers import PROVIDERS
 from pipelines.templating import TemplateError
 from tests.parts.bigquery import BigQueryEmulator
-from tests.parts.mysql import MySQLServer
-from tests.parts.postgres import PostgresServer
-from tests.pipelines.io.projects import postgres_keys as keys_of
 from tests.pipelines.io.projects import write_profiles
 
 SCHEMAS = {"mysql": "mysql_lake", "bigquery": "bigquery_lake"}  # databases and datasets, which tests share
@@ -101,29 +98,17 @@ class Site:
 
 
 @pytest.fixture
-def duckdb_keys() -> dict[str, Any]:
+def duckdb_profile_keys() -> dict[str, Any]:
     return {"DUCKDB_DATABASE": "w.duckdb"}
 
 
 @pytest.fixture
-def sqlite_keys() -> dict[str, Any]:
+def sqlite_profile_keys() -> dict[str, Any]:
     return {"SQLITE_DATABASE": "w.sqlite"}
 
 
 @pytest.fixture
-def postgres_keys(postgres_server: PostgresServer, postgres_database: str) -> dict[str, Any]:
-    return keys_of(postgres_server, postgres_database)
-
-
-@pytest.fixture
-def mysql_keys(mysql_server: MySQLServer) -> Iterator[dict[str, Any]]:
-    database = mysql_server.create_database()
-    yield mysql_server.keys(database)
-    mysql_server.drop_database(database)
-
-
-@pytest.fixture
-def bigquery_keys(bigquery: BigQueryEmulator) -> dict[str, Any]:
+def bigquery_profile_keys(bigquery: BigQueryEmulator) -> dict[str, Any]:
     return {
         "GOOGLE_BIGQUERY_DATASET": bigquery.make_dataset(),
         "GOOGLE_BIGQUERY_ENDPOINT": bigquery.endpoint,
@@ -133,7 +118,7 @@ def bigquery_keys(bigquery: BigQueryEmulator) -> dict[str, Any]:
 
 @pytest.fixture(params=sorted(PROVIDERS))
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
-    return Site(tmp_path, request.param, request.getfixturevalue(f"{request.param}_keys"))
+    return Site(tmp_path, request.param, request.getfixturevalue(f"{request.param}_profile_keys"))
 
 
 def test_a_query_writes_its_rows_and_hands_them_on(site: Site) -> None:
@@ -514,8 +499,10 @@ def test_the_text_may_ask_how_many_rows_there_are(site: Site, rows: pd.DataFrame
     assert output["n"].tolist() == [found]
 
 
-def test_a_text_of_comments_that_mage_wrote_does_nothing(tmp_path: Path, duckdb_keys: dict[str, Any]) -> None:
-    site = Site(tmp_path, "duckdb", duckdb_keys)
+def test_a_text_of_comments_that_mage_wrote_does_nothing(
+    tmp_path: Path, duckdb_profile_keys: dict[str, Any]
+) -> None:
+    site = Site(tmp_path, "duckdb", duckdb_profile_keys)
     block = replace(site.block("empty"), is_of_mage=True)
 
     assert site.run_in(Pipeline("taxi", "m.yaml", (block,)), block, "-- Docs: see the guide\n") == ()
@@ -539,10 +526,10 @@ def test_a_dataset_is_made_for_a_frame_also_where_the_profile_says_the_location(
 
 
 def test_a_try_that_the_database_rolled_back_leaves_no_output(
-    tmp_path: Path, duckdb_keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, duckdb_profile_keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody else changes the table between our statements and our commit: DuckDB has us try again."""
-    site = Site(tmp_path, "duckdb", duckdb_keys)
+    site = Site(tmp_path, "duckdb", duckdb_profile_keys)
     site.connector.execute("CREATE TABLE t (a int)")
     read, changes = DuckDB.read, iter(["ALTER TABLE t ADD COLUMN b int DEFAULT 5"])
 
