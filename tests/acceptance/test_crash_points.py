@@ -10,6 +10,7 @@ import pytest
 
 from service.store.session import ALL_CRASH_POINTS, Commit
 from tests.acceptance.crash_scenario import play
+from tests.parts.forked import forked
 
 pytestmark = pytest.mark.acceptance
 
@@ -66,12 +67,9 @@ EXPECTED = {
 
 
 def _scenario(url: str, home: Path, point: str | None) -> tuple[int | None, object]:
-    """Play the scenario in a process that has all modules loaded; return its exit code and its answer."""
-    prepared = multiprocessing.get_context("forkserver")
-    prepared.set_forkserver_preload(["tests.acceptance.crash_scenario"])
-    answers, told = prepared.Pipe(duplex=False)
-    process = prepared.Process(target=play, args=(url, home, point, told))
-    process.start()
+    """Play the scenario in a process of its own; return its exit code and its answer."""
+    answers, told = multiprocessing.Pipe(duplex=False)
+    process = forked(play, url, home, point, told)
     told.close()
     try:
         answer = answers.recv() if answers.poll(SECONDS) else None

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,8 @@ from typing import Any
 import psutil
 import requests
 
+from service.cli.edge import run_command
+from tests.parts.forked import forked
 from tests.parts.waiting import wait_until
 
 READY_SECONDS = 30.0  # generous: the machine may be busy with other tests
@@ -142,17 +145,31 @@ MILLRACE = (sys.executable, "-P", "-m", "service.cli")
 def run_millrace(
     *arguments: str, cwd: Path, environ: Mapping[str, str] | None = None, seconds: float = 60
 ) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end and return what it printed."""
-    return subprocess.run(
-        [*MILLRACE, *arguments],
-        cwd=cwd,
-        env=clean_environment(environ),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        check=False,
-    )
+    """Run one command to its end, in a process that has its code loaded already; return what it printed."""
+    with tempfile.TemporaryDirectory(prefix="millrace-command-") as folder:
+        printed = (Path(folder) / "stdout", Path(folder) / "stderr")
+        process = forked(_run_command, arguments, cwd, clean_environment(environ), printed)
+        process.join(seconds)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(arguments, seconds)
+        return subprocess.CompletedProcess(
+            arguments, process.exitcode, *(file.read_text() for file in printed)
+        )
+
+
+def _run_command(
+    arguments: Sequence[str], cwd: Path, environ: Mapping[str, str], printed: Sequence[Path]
+) -> None:
+    """Be the process of `millrace`, with its folder, environment and streams."""
+    for number, file in enumerate((Path(os.devnull), *printed)):
+        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), number)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environ)
+    sys.path[:] = [place for place in sys.path if place]  # as -P has it: no code from where it runs
+    sys.stdin = open(0)  # noqa: SIM115 - children of multiprocessing have none
+    sys.exit(run_command(arguments))
 
 
 def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pipelines.checkpoints import Checkpoints
 from pipelines.model import Block, BlockType, RetryPolicy
 from pipelines.run import BlockProgress
 from pipelines.streams import Stream
+from tests.parts.forked import forked
 from tests.pipelines.running import Bench, python
 
 LOAD = """
@@ -366,9 +366,7 @@ def test_a_resumed_run_reads_what_was_stored(bench: Bench) -> None:
 
 def test_a_block_killed_among_its_frames_runs_again(bench: Bench) -> None:
     kills = BIG.replace("range(3):", "range(3):\n        import os; part == 2 and os.kill(os.getpid(), 9)")
-    context = multiprocessing.get_context("forkserver")
-    process = context.Process(target=_run, args=(bench.root, kills))
-    process.start()
+    process = forked(_run, bench.root, kills)
     process.join(60)
     folder = bench.root / "checkpoints" / "run-1"
     (half,) = folder.iterdir()

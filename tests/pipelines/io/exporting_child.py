@@ -1,11 +1,7 @@
-"""A process that is one attempt of a block which exports; killed at a crash point, if one is named.
-
-Forked from a server that has loaded the data libraries once: an attempt costs no start of Python.
-"""
+"""A process that is one attempt of a block which exports; killed at a crash point, if one is named."""
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,11 +9,8 @@ import pandas as pd
 
 import pipelines.io
 from pipelines.crash import CrashPoints
-from pipelines.io import CONNECTORS
+from tests.parts.forked import forked
 from tests.pipelines.io.projects import running_block
-
-_MODULES = [__name__, *CONNECTORS.values(), "pymysql", "polars"]
-
 
 Exports = list[tuple[tuple[Any, ...], dict[str, Any]]]
 
@@ -27,10 +20,7 @@ def attempt(root: Path, connector: str, exports: Exports, point: str, part: int,
 
     It dies at the crash point for the first time in export number `part`, or not at all.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_MODULES)
-    process = context.Process(target=_exports, args=(root, connector, exports, point, part, run_id))
-    process.start()
+    process = forked(_exports, root, connector, exports, point, part, run_id)
     process.join(60)
     assert process.exitcode is not None, "the attempt did not end"
     return process.exitcode
