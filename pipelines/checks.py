@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import duckdb
 import pandas as pd
 import pyarrow as pa
 
@@ -293,6 +292,8 @@ def _find_doubles(verdict: _Verdict, rows: pa.RecordBatchReader) -> None:
     if missing:
         verdict.faults.update({f"there is no column {name!r}": None for name in missing})
         return
+    import duckdb  # only here, so that no other run waits for it
+
     keys = ", ".join(map(quoted, verdict.check.columns))
     with duckdb.connect() as connection:
         connection.register("stream_rows", rows)

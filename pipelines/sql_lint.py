@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import sqlglot
 from jinja2 import TemplateSyntaxError
-from sqlglot.errors import ParseError, SqlglotError, TokenError
 
 from pipelines.template_lambdas import without_lambdas
 from pipelines.template_limits import TemplateError
@@ -49,6 +47,9 @@ def unreadable(text: str, dialect: str) -> Unreadable | None:
 
 
 def _fault(text: PlacedText, dialect: str) -> Unreadable | None:
+    import sqlglot  # only here: of the processes that check projects, few meet SQL
+    from sqlglot.errors import ParseError, SqlglotError, TokenError
+
     try:
         with _quiet():
             sqlglot.parse(text, read=dialect)

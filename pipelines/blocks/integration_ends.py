@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL
-
 from pipelines.blocks.integration_settings import Hints, IntegrationSettings
 from pipelines.context import BlockContext
 from pipelines.errors import BlockCodeError
@@ -158,6 +156,8 @@ def _database_url(profile: Profile) -> str:
 
 
 def _url(driver: str, profile: Profile, system: str, port: int) -> str:
+    from sqlalchemy import URL  # only here, so that no other run waits for it
+
     host = str(profile.require(f"{system}_HOST"))
     database = profile.get("MYSQL_DATABASE") if system == "MYSQL" else profile.require("POSTGRES_DBNAME")
     is_socket = host.startswith("/")  # psycopg2 takes a folder with a socket in the query

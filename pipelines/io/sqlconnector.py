@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pipelines.io.base import Connector, Policy
 from pipelines.io.errors import ConnectorError, ExportRefused
-from pipelines.io.splitting import split
-from pipelines.io.sqltext import Relation, literal, quoted
+from pipelines.io.sqltext import Relation, literal, quoted, statements
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,6 +75,10 @@ class SqlConnector(Connector):
 
     def statements(self, sql: str) -> list[str]:
         """Split a text into the statements that this database takes one by one."""
+        if self.glot is None:
+            return statements(sql)
+        from pipelines.io.splitting import split  # loads sqlglot, which few processes need
+
         return split(sql, self.glot)
 
     def quoted(self, *names: str) -> str:

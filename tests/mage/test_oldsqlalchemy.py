@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -31,3 +33,28 @@ def test_choice_of_sqlalchemy_is_back_when_the_run_is_over(tmp_path: Path) -> No
         assert registry.load("postgresql").driver == "psycopg2"
 
     assert registry.load("postgresql").driver == before
+
+
+LATE = """
+import sys
+import subprocess
+import sys
+from pathlib import Path
+from pipelines.mage.importing import mage_names
+from pipelines.mage.places import Places
+
+with mage_names(Places(Path.cwd())):
+    assert "sqlalchemy" not in sys.modules
+    from sqlalchemy.dialects import registry
+    print(registry.load("postgresql").driver)
+print(registry.load("postgresql").driver)
+"""
+
+
+def test_sqlalchemy_that_a_block_is_first_to_load_is_told(tmp_path: Path) -> None:
+    printed = subprocess.run(
+        [sys.executable, "-c", LATE], capture_output=True, text=True, check=True, cwd=Path.cwd()
+    ).stdout.split()
+
+    assert printed[0] == "psycopg2"
+    assert printed[1] != "psycopg2"
