@@ -14,7 +14,8 @@ from pipelines.mage.sources import is_of_mage
 from pipelines.model import CALLBACK_ENDS, Block
 from pipelines.parse_fields import Findings
 from pipelines.parse_integration import check_integration
-from pipelines.templating import TemplateError, check_sql
+from pipelines.sql_templates import check_sql
+from pipelines.templating import TemplateError
 
 _MAGIC = re.compile(r"^\s*[%!]\s*\S")
 

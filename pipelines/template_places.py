@@ -66,7 +66,7 @@ class PlacedText(str):
 
 
 class Places:
-    """Marks for one rendering. They hold a secret, so that no value can be one."""
+    """Marks for one template. They hold a secret, so that no value can be one."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_hex(8)

@@ -12,28 +12,26 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jinja2 import Undefined, nodes
+from jinja2 import Template, Undefined, nodes
 
 from pipelines.secrets import Secrets
-from pipelines.template_lambdas import without_lambdas
 from pipelines.template_limits import MAX_TEXT, STEPS, Steps, TemplateError, bounded, check_whole, joined
-from pipelines.template_places import PlacedText, Places
-from pipelines.template_sandbox import SANDBOX, SQL_SANDBOX, Sandbox, check_nodes, reason
-from pipelines.template_sql import STANDARD_WORDS, WORDS, SqlWords, unsafe_values
+from pipelines.template_sandbox import SANDBOX, Sandbox, check_nodes, reason
 
 __all__ = [
     "CompiledTree",
     "Expression",
     "TemplateError",
-    "check_sql",
     "expression",
     "file_functions",
+    "generated",
+    "guard_source",
     "holds_template",
     "is_template",
     "render_file",
-    "render_sql",
     "render_tree",
     "render_value",
+    "template_error",
 ]
 
 MAX_SOURCE = 10_000  # characters of one expression
@@ -315,59 +313,36 @@ def render_file(text: str, *, file: str, functions: Mapping[str, Any]) -> str:
 
 def render_value(text: str, *, where: str, functions: Mapping[str, Any]) -> str:
     """Render one value of a configuration file. Raises TemplateError that says `where` it stands."""
-    _guard_source(text)
+    guard_source(text)
     try:
         return _rendered(SANDBOX, text, functions)
     except Exception as error:
         raise TemplateError(f"{where}: {reason(error)}") from error
 
 
-def render_sql(
-    text: str, names: Mapping[str, Any], *, words: SqlWords = STANDARD_WORDS, file: str = "the SQL"
-) -> PlacedText:
-    """Render the SQL of a block; undefined names are errors. Raises TemplateError with the line."""
-    _guard_source(text)
-    places = Places()
-    try:
-        text, lambdas = without_lambdas(text)
-        picked = {one.name: one.function(file) for one in lambdas}
-        template = places.marked(SQL_SANDBOX, text)
-        return places.read(_rendered(SQL_SANDBOX, template, {**names, **picked, WORDS: words}))
-    except Exception as error:
-        raise _template_error(error, file) from error
-
-
-def check_sql(text: str) -> list[tuple[int, str]]:
-    """Return (line, sentence) for each value in the SQL of a block that might be read as SQL itself.
-
-    Raises TemplateError when the text is no template that can be rendered.
-    """
-    _guard_source(text)
-    try:
-        text, _ = without_lambdas(text)
-        SQL_SANDBOX.compile(text)
-        return list(unsafe_values(SQL_SANDBOX.parse(text), text))
-    except Exception as error:
-        raise _template_error(error, "the SQL") from error
-
-
-def _guard_source(text: str) -> None:
+def guard_source(text: str) -> None:
+    """Raise TemplateError for a text that is too long to be looked at."""
     if len(text) > MAX_SQL_SOURCE:
         raise TemplateError(f"the text has more than {MAX_SQL_SOURCE:,} characters")
 
 
 def _render(sandbox: Sandbox, text: str, names: Mapping[str, Any], what: str) -> str:
-    _guard_source(text)
+    guard_source(text)
     try:
         return _rendered(sandbox, text, names)
     except Exception as error:
-        raise _template_error(error, what) from error
+        raise template_error(error, what) from error
 
 
-def _rendered(sandbox: Sandbox, source: str | nodes.Template, names: Mapping[str, Any]) -> str:
+def _rendered(sandbox: Sandbox, source: str, names: Mapping[str, Any]) -> str:
+    return generated(sandbox.from_string(source), names)
+
+
+def generated(template: Template, names: Mapping[str, Any]) -> str:
+    """Return what a compiled template gives with these names, within the bounds of all templates."""
     pieces: list[str] = []
     size = 0
-    for piece in sandbox.from_string(source).generate({**names, STEPS: Steps()}):
+    for piece in template.generate({**names, STEPS: Steps()}):
         size += len(piece)
         if size > MAX_TEXT:
             raise TemplateError(f"the text would have more than {MAX_TEXT:,} characters")
@@ -375,7 +350,8 @@ def _rendered(sandbox: Sandbox, source: str | nodes.Template, names: Mapping[str
     return "".join(pieces)
 
 
-def _template_error(error: Exception, what: str) -> TemplateError:
+def template_error(error: Exception, what: str) -> TemplateError:
+    """Return what went wrong as a sentence with the line of the template."""
     line = int(
         getattr(error, "lineno", None) or _line_in_template(error) or getattr(error, "line", None) or 1
     )

@@ -21,9 +21,9 @@ from pipelines.io.sqlconnector import SqlConnector
 from pipelines.io.sqltext import Relation, first_word, only_reads, without_comments
 from pipelines.mage.databases import under_names_of_mage
 from pipelines.model import Block
+from pipelines.sql_templates import render_sql
 from pipelines.template_places import PlacedText
 from pipelines.template_sql import SqlWords
-from pipelines.templating import render_sql
 
 _TRANSACTION_WORDS = frozenset({"ABORT", "BEGIN", "COMMIT", "END", "ROLLBACK", "START"})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -259,11 +260,17 @@ class Profiles:
         try:
             if has_statements(text):
                 return read_yaml(render_file(text, file=self._file, functions=self._functions))
-            return read_templated(text)
+            return _read_templated(text)
         except YamlFault as fault:
             raise ProfileError(f"{self._file}:{fault.line}: {fault.message}") from None
         except (TemplateError, SecretMissing) as error:
             raise ProfileError(str(error)) from error
+
+
+@lru_cache(maxsize=64)
+def _read_templated(text: str) -> Document:
+    """Read the file once in a process, and not for each of its runs."""
+    return read_templated(text)
 
 
 def check_profiles(text: str, findings: Findings) -> tuple[str, ...]:

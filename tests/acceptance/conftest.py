@@ -11,8 +11,13 @@ from tests.parts.service import Service
 
 StartService = Callable[..., Service]
 
-# Leases short enough for a test to wait for one to lapse.
-QUICK = {"MILLRACE_LEASE_SECONDS": "3", "MILLRACE_RENEW_SECONDS": "1", "MILLRACE_LOG_LEVEL": "info"}
+# Leases short enough for a test to wait for one to lapse, and no more worker processes than a run needs.
+QUICK = {
+    "MILLRACE_LEASE_SECONDS": "3",
+    "MILLRACE_RENEW_SECONDS": "1",
+    "MILLRACE_LOG_LEVEL": "info",
+    "MILLRACE_SLOTS": "1",
+}
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

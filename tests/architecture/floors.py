@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -30,8 +31,9 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports() -> list[Import]:
-    return [found for name, path in modules().items() for found in _imports_of(name, path)]
+@cache
+def imports() -> tuple[Import, ...]:
+    return tuple(found for name, path in modules().items() for found in _imports_of(name, path))
 
 
 def own_module(name: str, known: dict[str, Path]) -> str | None:

@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 
 from pipelines.secrets import SecretMissing, Secrets
+from pipelines.sql_templates import check_sql, render_sql
 from pipelines.templating import (
     CompiledTree,
     TemplateError,
-    check_sql,
     expression,
     file_functions,
     render_file,
-    render_sql,
     render_tree,
 )
 

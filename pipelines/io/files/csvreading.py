@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -144,9 +145,10 @@ def _by_arrow(path: Path, asked: Asked) -> pd.DataFrame | None:
             return None
         texts = {name: pa.string() for name in columns if _is_told_text(name, schema, asked)}
         with asked.opened(path) as stream:
+            watched = _Watched(stream)
             converting = asked.converting(columns, texts)
-            table = arrow_csv.read_csv(stream, arrow_csv.ReadOptions(), asked.parsing(), converting)
-        if any(map(pa.types.is_integer, table.schema.types)) and _has_hexadecimal(path, asked):
+            table = arrow_csv.read_csv(watched, arrow_csv.ReadOptions(), asked.parsing(), converting)
+        if watched.has_hexadecimal and any(map(pa.types.is_integer, table.schema.types)):
             return None
         return _frame(table, asked) if table.num_rows else None
     except (pa.ArrowInvalid, pa.ArrowKeyError):
@@ -170,15 +172,25 @@ def _has_odd_numbers(path: Path, asked: Asked) -> bool:
         return odd.search(stream.read(_BLOCK_BYTES)) is not None
 
 
-def _has_hexadecimal(path: Path, asked: Asked) -> bool:
-    """Look through the whole file for 0x1F: far behind the beginning pyarrow still makes a number of it."""
-    last = b""
-    with asked.opened(path) as stream:
-        while piece := stream.read(_BLOCK_BYTES):
-            if b"0x" in piece or b"0X" in piece or last + piece[:1] in (b"0x", b"0X"):
-                return True
-            last = piece[-1:]
-    return False
+class _Watched(io.RawIOBase):
+    """A stream that sees whether 0x1F may come by: far behind the beginning pyarrow makes a number of it."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__()
+        self._stream = stream
+        self._last = b""
+        self.has_hexadecimal = False
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        piece: bytes = self._stream.read(size)
+        seam = self._last + piece[:1]
+        if any(mark in piece or mark == seam for mark in (b"0x", b"0X")):
+            self.has_hexadecimal = True
+        self._last = piece[-1:]
+        return piece
 
 
 def _is_told_text(name: str, schema: pa.Schema, asked: Asked) -> bool:
