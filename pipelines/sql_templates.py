@@ -1,4 +1,4 @@
-"""The SQL of a block as a template: rendered, and searched for values that would be read as SQL themselves."""
+"""The SQL of a block as a template: rendered, and searched for values that might be read as SQL."""
 
 from __future__ import annotations
 

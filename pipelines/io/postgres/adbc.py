@@ -30,6 +30,7 @@ from pipelines.io.postgres.fields import (
     streamed_type,
 )
 from pipelines.io.postgres.reading import selected
+from pipelines.io.sqltext import literal
 
 _BATCH_BYTES = 4 << 20
 _BATCH_OPTION = "adbc.postgresql.batch_size_hint_bytes"
@@ -45,9 +46,14 @@ _NO_MOMENT = -(2**63) + 946_684_800_000_000
 _NO_DAY = -(2**31) + 10_957
 
 
-def read_table(settings: PostgresSettings, query: str, fields: Sequence[Field]) -> pa.Table:
-    """Return the rows of a described query; columns have their positions as names."""
-    with _running(settings, query, fields) as reader:
+def read_table(
+    settings: PostgresSettings, query: str, fields: Sequence[Field], snapshot: str | None = None
+) -> pa.Table:
+    """Return the rows of a described query; columns have their positions as names.
+
+    With a snapshot, which another transaction has exported, they are as that one sees them.
+    """
+    with _running(settings, query, fields, snapshot) as reader:
         table = reader.read_all().rename_columns([str(place) for place in range(len(fields))])
     _refuse_infinite(table, fields)
     return table
@@ -73,10 +79,13 @@ def _typed(table: pa.Table, fields: Sequence[Field], schema: pa.Schema) -> pa.Ta
 
 @contextmanager
 def _running(
-    settings: PostgresSettings, query: str, fields: Sequence[Field]
+    settings: PostgresSettings, query: str, fields: Sequence[Field], snapshot: str | None = None
 ) -> Iterator[pa.RecordBatchReader]:
     with _connected(settings) as connection, connection.cursor() as cursor:
         try:
+            if snapshot is not None:
+                cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                cursor.execute(f"SET TRANSACTION SNAPSHOT {literal(snapshot)}")
             cursor.adbc_statement.set_options(**{_BATCH_OPTION: str(_BATCH_BYTES)})
             cursor.execute(_carried(query, fields))
             yield cursor.fetch_record_batch()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -20,7 +20,8 @@ from pipelines.io.postgres import tables
 from pipelines.io.postgres.adbc import read_table, stream_query
 from pipelines.io.postgres.connecting import Connection, Cursor, PostgresSettings, connect
 from pipelines.io.postgres.fields import Field, frame_of, renamed
-from pipelines.io.postgres.reading import copy_out, describe, expected_bytes, fetch
+from pipelines.io.postgres.reading import copy_out, describe, fetch, plan_of
+from pipelines.io.postgres.shares import read_shares, shares_of
 from pipelines.io.postgres.writing import Order, stage_frame, write_frame, write_query
 from pipelines.io.sqlconnector import SqlConnector, bound_values
 from pipelines.io.sqltext import Relation, bind, first_word, only_reads, statements
@@ -65,12 +66,18 @@ class Postgres(SqlConnector):
 
         Of several statements the last one gives the rows. Whole numbers and booleans that lack values
         come as nullable types, decimals as Decimal, JSON and lists as Python values. What the server
-        expects to be large comes by ADBC.
+        expects to be large comes by ADBC, a whole large table by several connections at once.
         """
         with self.transaction(changes=False) as session:
             asked = self._asked(session, query, limit, bound_values(binds))
-            if not (self._may_go_apart(asked) and expected_bytes(session, asked.statement) > _LARGE):
+            plan = plan_of(session, asked.statement) if self._may_go_apart(asked) else None
+            if plan is None or plan.expected_bytes <= _LARGE:
                 return self._given(session, asked, frame)
+            shares = shares_of(session, asked.statement, plan)
+            if shares is not None:
+                # Where the server has no room for so many connections, it may have it for one.
+                with suppress(ConnectionFailed):
+                    return frame_of(asked.known, read_shares(self._settings, shares, asked.known), frame)
         return frame_of(asked.known, read_table(self._settings, asked.statement, asked.known), frame)
 
     def stream(self, query: str, limit: int | None = None, **binds: Any) -> pa.RecordBatchReader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import psycopg2
 import pyarrow as pa
@@ -32,6 +33,7 @@ def describe(cursor: Cursor, query: str) -> list[Field] | None:
             for column in cursor.description or ()
         ]
         cursor.execute("CLOSE millrace_describe")
+        cursor.execute("RELEASE SAVEPOINT millrace_describe")  # within one, no snapshot is exported
     except psycopg2.Error as error:
         if error.pgcode not in _NO_CURSOR:
             raise
@@ -49,12 +51,23 @@ def _with_arrays(cursor: Cursor, fields: list[Field]) -> list[Field]:
     return [Field(field.name, field.oid, is_array=True) if field.oid in arrays else field for field in fields]
 
 
-def expected_bytes(cursor: Cursor, query: str) -> int:
-    """Return how large the server's planner expects the result to be."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the server's planner says of a query."""
+
+    expected_bytes: int
+    table: str | None  # the one that is read from its beginning to its end, and nothing else done
+
+
+def plan_of(cursor: Cursor, query: str) -> Plan:
     cursor.execute(f"EXPLAIN (FORMAT JSON) {query}")
     row = cursor.fetchone()
     plan = row[0][0]["Plan"] if row else {}
-    return int(plan.get("Plan Rows", 0)) * int(plan.get("Plan Width", 0))
+    is_scan = plan.get("Node Type") == "Seq Scan" and not {"Filter", "Plans"} & plan.keys()
+    return Plan(
+        int(plan.get("Plan Rows", 0)) * int(plan.get("Plan Width", 0)),
+        plan["Relation Name"] if is_scan else None,
+    )
 
 
 def copy_out(cursor: Cursor, query: str, fields: Sequence[Field]) -> pa.Table:
