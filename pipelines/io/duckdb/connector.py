@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from pipelines.io.config import Profile
 
 _MEMORY = ":memory:"
+# The connections of a process to one file share what DuckDB has open. Who comes while another one opens it
+# finds a database that does not know frames yet, all through its first transaction.
+_CONNECTING = threading.Lock()
 _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.5  # seconds between two looks at a file that another process holds
 
 
@@ -263,7 +267,8 @@ def _is_taken(error: duckdb.Error) -> bool:
 
 
 def _connected(settings: DuckDBSettings) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(settings.database)
+    with _CONNECTING:
+        connection = duckdb.connect(settings.database)
     connection.execute("SET TimeZone = 'UTC'")
     return connection
 

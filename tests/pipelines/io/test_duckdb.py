@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -73,6 +74,24 @@ def test_no_call_keeps_the_file(tmp_path: Path) -> None:
 
     with held_by_another_process(tmp_path / "w.duckdb"):
         pass
+
+
+def test_threads_open_the_file_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, one of them might not find the function that reads frames."""
+    both, met, real = threading.Barrier(2), [], duckdb.connect
+
+    def connect(database: str) -> duckdb.DuckDBPyConnection:
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.5)
+            met.append(database)
+        return real(database)
+
+    monkeypatch.setattr(duckdb, "connect", connect)
+    with ThreadPoolExecutor(2) as pool:
+        loaded = list(pool.map(lambda one: one.load("SELECT 1 AS a"), [made(tmp_path), made(tmp_path)]))
+
+    assert len(loaded) == 2
+    assert met == []
 
 
 def test_threads_that_append_at_once_all_get_through(tmp_path: Path) -> None:
