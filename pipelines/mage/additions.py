@@ -1,8 +1,30 @@
-"""Adds imports of our own to the code of a project, when it is compiled."""
+"""Adds what is ours to the code of a project, when it is compiled: calls of helpers, and their import."""
 
 from __future__ import annotations
 
 import ast
+
+
+class Helpers:
+    """The functions of one module of ours, for rewritten code; imported if any of them is called."""
+
+    def __init__(self, package: str, module: str) -> None:
+        self._package = package
+        self._module = module
+        self._alias = f"__millrace_{module}__"
+        self._is_called = False
+
+    def function(self, name: str) -> ast.expr:
+        """Return one of them, to be called."""
+        self._is_called = True
+        return ast.Attribute(ast.Name(self._alias, ast.Load()), name, ast.Load())
+
+    def call(self, name: str, argument: ast.expr) -> ast.Call:
+        """Return a call of one of them with what stands there now."""
+        return ast.copy_location(ast.Call(self.function(name), [argument], []), argument)
+
+    def imported_into(self, tree: ast.Module) -> ast.Module:
+        return with_import(tree, self._package, self._module, self._alias) if self._is_called else tree
 
 
 def with_import(tree: ast.Module, module: str, name: str, alias: str) -> ast.Module:

@@ -8,30 +8,25 @@ from __future__ import annotations
 
 import ast
 
-from pipelines.mage.additions import with_import
+from pipelines.mage.additions import Helpers
 
-_FOUND = "__millrace_found__"
 _READER = "read_"  # of pandas, polars and pyarrow
 
 
 def with_files_beside(tree: ast.Module) -> ast.Module:
     """Return the tree with the first argument of every `open(...)` and `read_...(...)` looked for."""
-    finder = _Finder()
-    changed = finder.visit(tree)
-    assert isinstance(changed, ast.Module)
-    return with_import(changed, "pipelines.mage.repository", "found", _FOUND) if finder.is_used else changed
+    helpers = Helpers("pipelines.mage", "repository")
+    return helpers.imported_into(_Finder(helpers).visit(tree))
 
 
 class _Finder(ast.NodeTransformer):
-    def __init__(self) -> None:
-        self.is_used = False
+    def __init__(self, helpers: Helpers) -> None:
+        self._helpers = helpers
 
     def visit_Call(self, node: ast.Call) -> ast.Call:
         self.generic_visit(node)
         if _reads(node.func) and node.args and not isinstance(node.args[0], ast.Starred):
-            self.is_used = True
-            first = node.args[0]
-            node.args[0] = ast.copy_location(ast.Call(ast.Name(_FOUND, ast.Load()), [first], []), first)
+            node.args[0] = self._helpers.call("found", node.args[0])
         return node
 
 

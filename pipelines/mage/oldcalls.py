@@ -8,9 +8,8 @@ from __future__ import annotations
 import ast
 import re
 
-from pipelines.mage.additions import with_import
+from pipelines.mage.additions import Helpers
 
-_HELPERS = "__millrace_older_pandas__"
 _KEYWORDS_THAT_DO_NOTHING = frozenset(("infer_datetime_format", "use_legacy_dataset"))
 _OTHER_KEYWORDS = {"line_terminator": "lineterminator"}
 _OTHER_METHODS = {"applymap": "map"}
@@ -28,17 +27,13 @@ _NUMPY_NAMES = {"NaN": "nan", "NAN": "nan", "Inf": "inf", "Infinity": "inf", "fl
 
 def as_older_calls(tree: ast.Module) -> ast.Module:
     """Return the tree with such calls written in the way of pandas 3."""
-    rewriter = _Rewriter()
-    changed: ast.Module = rewriter.visit(tree)
-    if not rewriter.needs_helpers:
-        return changed
-    # The code of blocks imports them, since they need pandas.
-    return with_import(changed, "pipelines.mage", "oldhelpers", _HELPERS)
+    helpers = Helpers("pipelines.mage", "oldhelpers")
+    return helpers.imported_into(_Rewriter(helpers).visit(tree))
 
 
 class _Rewriter(ast.NodeTransformer):
-    def __init__(self) -> None:
-        self.needs_helpers = False
+    def __init__(self, helpers: Helpers) -> None:
+        self._helpers = helpers
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
@@ -50,13 +45,13 @@ class _Rewriter(ast.NodeTransformer):
         if method.attr == "fillna":
             _write_filling(node, method)
         elif method.attr == "apply":
-            method.value = self._helped("with_keys", method.value)
+            method.value = self._helpers.call("with_keys", method.value)
         elif method.attr in _WITH_FREQUENCY:
             _write_frequencies(node)
         elif method.attr in _CONVERTING:
             self._write_conversion(node)
         elif method.attr in _READING_TEXT and node.args:
-            node.args[0] = self._helped("readable", node.args[0])
+            node.args[0] = self._helpers.call("readable", node.args[0])
         return node
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
@@ -66,8 +61,8 @@ class _Rewriter(ast.NodeTransformer):
         if len(node.ops) > 1 or not _is_dtype(node.left) or not _is_object(node.comparators[0]):
             return node
         if isinstance(operator, ast.Eq):
-            return self._helped("is_object", node.left)
-        return self._helped("is_not_object", node.left) if isinstance(operator, ast.NotEq) else node
+            return self._helpers.call("is_object", node.left)
+        return self._helpers.call("is_not_object", node.left) if isinstance(operator, ast.NotEq) else node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)
@@ -81,14 +76,7 @@ class _Rewriter(ast.NodeTransformer):
         if ignoring and node.args:
             node.keywords = [word for word in node.keywords if word not in ignoring]
             node.args.insert(0, node.func)
-            node.func = self._helper("converted_if_possible")
-
-    def _helped(self, function: str, argument: ast.expr) -> ast.Call:
-        return ast.copy_location(ast.Call(self._helper(function), [argument], []), argument)
-
-    def _helper(self, function: str) -> ast.expr:
-        self.needs_helpers = True
-        return ast.Attribute(ast.Name(_HELPERS, ast.Load()), function, ast.Load())
+            node.func = self._helpers.function("converted_if_possible")
 
 
 # --- the parts of a call -----------------------------------------------------------------------------

@@ -9,23 +9,18 @@ from __future__ import annotations
 import ast
 
 from pipelines.chained import in_place_part, is_chained
-from pipelines.mage.additions import with_import
-
-_HELPERS = "__millrace_parts_of_frames__"
+from pipelines.mage.additions import Helpers
 
 
 def as_older_pandas(tree: ast.Module) -> ast.Module:
     """Return the tree with such statements written as calls that change the frame."""
-    rewriter = _Rewriter()
-    changed: ast.Module = rewriter.visit(tree)
-    if not rewriter.needs_helpers:
-        return changed
-    return with_import(changed, "pipelines.mage", "oldhelpers", _HELPERS)
+    helpers = Helpers("pipelines.mage", "oldhelpers")
+    return helpers.imported_into(_Rewriter(helpers).visit(tree))
 
 
 class _Rewriter(ast.NodeTransformer):
-    def __init__(self) -> None:
-        self.needs_helpers = False
+    def __init__(self, helpers: Helpers) -> None:
+        self._helpers = helpers
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         """Make `df["a"].fillna(0, inplace=True)` into a call, which knows whether `df` is a frame."""
@@ -43,7 +38,7 @@ class _Rewriter(ast.NodeTransformer):
             function, owner, key = "change_attribute", part.value, ast.Constant(part.attr)
         call.args = [owner, key, ast.Constant(node.value.func.attr), *call.args]
         call.keywords = [keyword for keyword in call.keywords if keyword.arg != "inplace"]
-        call.func = self._helper(function)
+        call.func = self._helpers.function(function)
         return node
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
@@ -68,11 +63,9 @@ class _Rewriter(ast.NodeTransformer):
         assert isinstance(part, ast.Subscript)
         key, rows = _as_value(part.slice), _as_value(target.slice)
         arguments = [part.value, key, ast.Constant(way), rows, value]
-        return ast.copy_location(ast.Expr(ast.Call(self._helper("assign_part"), arguments, [])), node)
-
-    def _helper(self, function: str) -> ast.expr:
-        self.needs_helpers = True
-        return ast.Attribute(ast.Name(_HELPERS, ast.Load()), function, ast.Load())
+        return ast.copy_location(
+            ast.Expr(ast.Call(self._helpers.function("assign_part"), arguments, [])), node
+        )
 
 
 def _as_value(node: ast.expr) -> ast.expr:
