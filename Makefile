@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 PYTHON ?= python3
 WORKERS ?= 3
 
+# Some machines keep Python from storing what it compiled; here hundreds of processes run the same code.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test chaos check format bench clean
 
 demo: $(STAMP)
