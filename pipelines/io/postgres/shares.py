@@ -19,13 +19,13 @@ from pipelines.io.postgres.adbc import read_table
 from pipelines.io.postgres.connecting import Cursor, PostgresSettings
 from pipelines.io.postgres.fields import Field
 from pipelines.io.postgres.reading import Plan
-from pipelines.io.sqltext import first_word
 
 _SHARE_BYTES = 32 << 20  # below that another connection costs more than it saves
 _MOST = 4
 
 _NAME = r'(?:"(?:[^"]|"")+"|[A-Za-z_]\w*)'
-_WHOLE_TABLE = re.compile(rf"\bFROM\s+(?P<table>{_NAME}(?:\.{_NAME})?)\s*$", re.IGNORECASE)
+# Without brackets: a function that is called may write, or count its calls.
+_WHOLE_TABLE = re.compile(rf"\s*SELECT\b[^()]*\bFROM\s+(?P<table>{_NAME}(?:\.{_NAME})?)\s*", re.IGNORECASE)
 _TID_RANGES = 140_000  # the first version of the server that reads only the pages of a share
 
 
@@ -42,8 +42,8 @@ def shares_of(cursor: Cursor, query: str, plan: Plan) -> Shares | None:
 
     The snapshot lasts as long as the cursor's transaction.
     """
-    found = _WHOLE_TABLE.search(query)
-    if found is None or plan.table is None or first_word(query) != "SELECT":
+    found = _WHOLE_TABLE.fullmatch(query)
+    if found is None or plan.table is None:
         return None
     if cursor.connection.server_version < _TID_RANGES:
         return None

@@ -102,6 +102,7 @@ def test_all_shares_see_one_moment(
         "WITH trips AS (SELECT 1 AS a) SELECT a FROM trips",
         "SELECT a FROM trips UNION ALL SELECT a FROM trips",
         "SELECT a FROM trips WHERE a IS DISTINCT FROM parent",
+        "SELECT nextval('numbers'), a FROM trips",
         "TABLE trips",
     ],
 )
@@ -109,7 +110,7 @@ def test_other_queries_are_read_as_one(postgres: Postgres, read: list[str], quer
     postgres.execute(
         "CREATE VIEW seen AS SELECT * FROM trips; CREATE TABLE parent (a bigint);"
         "CREATE TABLE child () INHERITS (parent); INSERT INTO child SELECT a FROM trips;"
-        "ALTER TABLE trips ADD COLUMN parent bigint"
+        "ALTER TABLE trips ADD COLUMN parent bigint; CREATE SEQUENCE numbers"
     )
 
     assert len(postgres.load(query)) > 0
