@@ -35,6 +35,10 @@ from pipelines.io.sqltext import literal
 _BATCH_BYTES = 4 << 20
 _BATCH_OPTION = "adbc.postgresql.batch_size_hint_bytes"
 
+# Whoever has exported a snapshot holds its tables while it waits for us: behind a third one, who waits for
+# that lock, we would wait for ever.
+_LOCK_TIMEOUT = "2s"
+
 # Types that the driver carries as we want them. All others come as text, arrays as JSON.
 _CARRIED = frozenset({*ARROW, *JSON, *TEXTS, NUMERIC, BYTES, UUIDS}) - {OID}
 
@@ -86,6 +90,7 @@ def _running(
             if snapshot is not None:
                 cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 cursor.execute(f"SET TRANSACTION SNAPSHOT {literal(snapshot)}")
+                cursor.execute(f"SET LOCAL lock_timeout = {literal(_LOCK_TIMEOUT)}")
             cursor.adbc_statement.set_options(**{_BATCH_OPTION: str(_BATCH_BYTES)})
             cursor.execute(_carried(query, fields))
             yield cursor.fetch_record_batch()
@@ -109,7 +114,8 @@ def _connected(settings: PostgresSettings) -> Iterator[Any]:
 
 def _carried(query: str, fields: Sequence[Field]) -> str:
     forms = [_form(field) for field in fields]
-    return query if set(forms) == {"{0}"} else selected(query, forms)
+    # The driver writes something behind the query, which may end in a comment.
+    return f"{query}\n" if set(forms) == {"{0}"} else selected(query, forms)
 
 
 def _form(field: Field) -> str:

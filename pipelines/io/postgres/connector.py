@@ -20,7 +20,7 @@ from pipelines.io.postgres import tables
 from pipelines.io.postgres.adbc import read_table, stream_query
 from pipelines.io.postgres.connecting import Connection, Cursor, PostgresSettings, connect
 from pipelines.io.postgres.fields import Field, frame_of, renamed
-from pipelines.io.postgres.reading import copy_out, describe, fetch, plan_of
+from pipelines.io.postgres.reading import Plan, copy_out, describe, fetch, plan_of
 from pipelines.io.postgres.shares import read_shares, shares_of
 from pipelines.io.postgres.writing import Order, stage_frame, write_frame, write_query
 from pipelines.io.sqlconnector import SqlConnector, bound_values
@@ -73,12 +73,21 @@ class Postgres(SqlConnector):
             plan = plan_of(session, asked.statement) if self._may_go_apart(asked) else None
             if plan is None or plan.expected_bytes <= _LARGE:
                 return self._given(session, asked, frame)
+            table = self._by_shares(session, asked, plan)
+        if table is None:
+            table = read_table(self._settings, asked.statement, asked.known)
+        return frame_of(asked.known, table, frame)
+
+    def _by_shares(self, session: Cursor, asked: _Asked, plan: Plan) -> pa.Table | None:
+        """Return the rows by several connections; None where one is to read them.
+
+        That may be able to do what several are not: there may be no room for them, somebody may wait for the
+        table, and a right on columns alone is none on the places of rows.
+        """
+        with suppress(ConnectorError, psycopg2.Error):
             shares = shares_of(session, asked.statement, plan)
-            if shares is not None:
-                # Where the server has no room for so many connections, it may have it for one.
-                with suppress(ConnectionFailed):
-                    return frame_of(asked.known, read_shares(self._settings, shares, asked.known), frame)
-        return frame_of(asked.known, read_table(self._settings, asked.statement, asked.known), frame)
+            return None if shares is None else read_shares(self._settings, shares, asked.known)
+        return None
 
     def stream(self, query: str, limit: int | None = None, **binds: Any) -> pa.RecordBatchReader:
         """Return the rows of a query as Arrow batches, in bounded memory, for one pass.

@@ -6,7 +6,6 @@ from its beginning to its end can be read in shares: their rows one after the ot
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +22,13 @@ from pipelines.io.postgres.reading import Plan
 _SHARE_BYTES = 32 << 20  # below that another connection costs more than it saves
 _MOST = 4
 
-_NAME = r'(?:"(?:[^"]|"")+"|[A-Za-z_]\w*)'
-# Without brackets: a function that is called may write, or count its calls.
-_WHOLE_TABLE = re.compile(rf"\s*SELECT\b[^()]*\bFROM\s+(?P<table>{_NAME}(?:\.{_NAME})?)\s*", re.IGNORECASE)
+# Columns by their names and nothing else: what is computed may write, or differ between transactions, as
+# `current_timestamp` does.
+_NAME = r'(?:"(?:[^"]|"")+"|(?!current_|local)[a-z_]\w*)'
+_WHOLE_TABLE = re.compile(
+    rf"\s*SELECT\s+(?:\*|{_NAME}(?:\s*,\s*{_NAME})*)\s+FROM\s+(?P<table>{_NAME}(?:\.{_NAME})?)\s*",
+    re.IGNORECASE,
+)
 _TID_RANGES = 140_000  # the first version of the server that reads only the pages of a share
 
 
@@ -49,15 +52,15 @@ def shares_of(cursor: Cursor, query: str, plan: Plan) -> Shares | None:
         return None
     cursor.execute(
         "SELECT relname, pg_relation_size(oid), current_setting('block_size')::bigint FROM pg_class "
-        "WHERE oid = to_regclass(%s) AND relkind = 'r' AND NOT relhassubclass AND NOT pg_is_in_recovery()",
+        "WHERE oid = to_regclass(%s) AND relkind = 'r' AND NOT relhassubclass AND NOT pg_is_in_recovery() "
+        "AND relam = (SELECT oid FROM pg_am WHERE amname = 'heap')",
         (found["table"],),
     )
     name, size, page_size = cursor.fetchone() or (None, 0, 1)
-    if name != plan.table:
+    count = min(_MOST, pa.cpu_count(), size // _SHARE_BYTES)
+    if name != plan.table or count < 2:
         return None
-    count = min(_MOST, len(os.sched_getaffinity(0)), size // _SHARE_BYTES)
-    if count < 2:
-        return None
+    cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")  # it waits while others read
     cursor.execute("SELECT pg_export_snapshot()")
     exported = cursor.fetchone()
     assert exported is not None
