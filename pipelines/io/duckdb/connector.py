@@ -198,6 +198,8 @@ class DuckDB(SqlConnector):
     ) -> int:
         with self._open() as connection, _told(f"cannot write to {target}: ", ExportRefused):
             ledger = _Ledger(connection, Relation(self._settings.schema, EFFECTS_TABLE))
+            if effect is not None:
+                ledger.create()
             try:
                 return write_once(ledger, effect, lambda: write(connection))
             finally:
@@ -293,6 +295,12 @@ class _Ledger:
         self._connection = connection
         self._table = table
 
+    def create(self) -> None:
+        """Make the table. Nobody who comes first then has to wait for the whole export that made it."""
+        with transaction(self):
+            run(self._connection, f"CREATE SCHEMA IF NOT EXISTS {quoted(self._table.schema)}")
+            run(self._connection, f"CREATE TABLE IF NOT EXISTS {self._table.sql} ({EFFECTS_COLUMNS})")
+
     def begin(self) -> None:
         self._connection.begin()
 
@@ -305,8 +313,6 @@ class _Ledger:
             self._connection.rollback()
 
     def claim(self, effect: Effect) -> int | None:
-        run(self._connection, f"CREATE SCHEMA IF NOT EXISTS {quoted(self._table.schema)}")
-        run(self._connection, f"CREATE TABLE IF NOT EXISTS {self._table.sql} ({EFFECTS_COLUMNS})")
         found = run(self._connection, f"SELECT rows FROM {self._table.sql} WHERE effect_id = ?", [effect.id])
         return int(str(found[0][0])) if found else None
 

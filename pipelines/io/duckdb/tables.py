@@ -83,7 +83,20 @@ def forget_frame(connection: duckdb.DuckDBPyConnection) -> None:
 
 def write_query(connection: duckdb.DuckDBPyConnection, query: str, order: Order) -> int:
     """Write the rows of a query without them ever leaving the database."""
-    return write_rows(connection, query, _described(connection, query, None), order)
+    return write_rows(connection, query, _asked_columns(connection, query, order.policy), order)
+
+
+def _asked_columns(
+    connection: duckdb.DuckDBPyConnection, query: str, policy: Policy
+) -> Sequence[FrameColumn]:
+    """Return the columns of a query, where something depends on them.
+
+    To ask for them takes as long as to plan the query. A replacement takes them as they are, but for those
+    without a type, which come from a NULL in the query.
+    """
+    if policy.if_exists is IfExists.REPLACE and not policy.keys and "null" not in query.lower():
+        return ()
+    return _described(connection, query, None)
 
 
 def run(
