@@ -31,7 +31,7 @@ def postgres_by_psycopg2() -> Iterator[None]:
     finally:
         sys.meta_path.remove(finder)
         if _DIALECTS in sys.modules:
-            _registry().deregister(_SCHEME)
+            _registry().impls.pop(_SCHEME, None)
             if before is not None:
                 _registry().impls[_SCHEME] = before
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import importlib
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import click
@@ -54,8 +55,9 @@ class LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, attribute, _ = _COMMANDS[cmd_name]
-        with _uncollected():
-            command: click.Command = getattr(importlib.import_module(f"service.cli.{module}"), attribute)
+        name = f"service.cli.{module}"
+        with nullcontext() if name in sys.modules else _uncollected():
+            command: click.Command = getattr(importlib.import_module(name), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -37,8 +37,6 @@ def test_choice_of_sqlalchemy_is_back_when_the_run_is_over(tmp_path: Path) -> No
 
 LATE = """
 import sys
-import subprocess
-import sys
 from pathlib import Path
 from pipelines.mage.importing import mage_names
 from pipelines.mage.places import Places
@@ -51,9 +49,9 @@ print(registry.load("postgresql").driver)
 """
 
 
-def test_sqlalchemy_that_a_block_is_first_to_load_is_told(tmp_path: Path) -> None:
+def test_sqlalchemy_that_a_block_is_first_to_load_is_told() -> None:
     printed = subprocess.run(
-        [sys.executable, "-c", LATE], capture_output=True, text=True, check=True, cwd=Path.cwd()
+        [sys.executable, "-c", LATE], capture_output=True, text=True, check=True
     ).stdout.split()
 
     assert printed[0] == "psycopg2"

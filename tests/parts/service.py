@@ -152,6 +152,7 @@ def run_millrace(
         process.join(seconds)
         if process.exitcode is None:
             process.kill()
+            process.join()
             raise subprocess.TimeoutExpired(arguments, seconds)
         return subprocess.CompletedProcess(
             arguments, process.exitcode, *(file.read_text() for file in printed)

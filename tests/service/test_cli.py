@@ -77,6 +77,23 @@ def test_help_names_every_command_and_loads_none(millrace: Callable[..., Complet
         assert f"  {name} " in helped.stdout
 
 
+def test_a_command_takes_no_code_from_the_folder_it_is_called_in(shop: Path, tmp_path: Path) -> None:
+    """As a shell starts it: other tests have the code of commands loaded before they come to a folder."""
+    for name in ("click", "json", "service", "pipelines"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is not ours')\n")
+
+    listed = subprocess.run(
+        [*MILLRACE, "runs", "list", "--project", str(shop), "--json"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert json_of(listed)["items"]
+
+
 def test_unknown_command_is_wrong_use(millrace: Callable[..., Completed]) -> None:
     refused = millrace("strat")
 
