@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 
 from pipelines.mage.additions import Helpers
 
 _KEYWORDS_THAT_DO_NOTHING = frozenset(("infer_datetime_format", "use_legacy_dataset"))
 _OTHER_KEYWORDS = {"line_terminator": "lineterminator"}
 _OTHER_METHODS = {"applymap": "map"}
+# What could once be given by place, behind what still can.
+_BY_NAME_NOW = {
+    "to_csv": (1, ("sep", "na_rep", "float_format", "columns", "header", "index")),
+    "to_excel": (1, ("sheet_name", "na_rep", "float_format", "columns", "header", "index")),
+    "to_json": (1, ("orient", "date_format")),
+    "to_sql": (2, ("schema", "if_exists", "index")),
+}
 _FILLING = {"ffill": "ffill", "pad": "ffill", "bfill": "bfill", "backfill": "bfill"}
 _WITH_FREQUENCY = frozenset(("resample", "Grouper", "date_range", "floor", "ceil", "round", "rolling"))
 _FREQUENCY = re.compile(r"(?P<count>-?\d*)(?P<unit>[A-Z]+)(?P<anchor>-[A-Z]{3})?")
@@ -42,7 +50,11 @@ class _Rewriter(ast.NodeTransformer):
             return node
         _write_keywords(node)
         method.attr = _OTHER_METHODS.get(method.attr, method.attr)
-        if method.attr == "fillna":
+        if method.attr in _BY_NAME_NOW:
+            _write_names(node, *_BY_NAME_NOW[method.attr])
+        elif method.attr == "drop":
+            _leave_out_axis(node)
+        elif method.attr == "fillna":
             _write_filling(node, method)
         elif method.attr == "apply":
             method.value = self._helpers.call("with_keys", method.value)
@@ -91,6 +103,20 @@ def _write_keywords(call: ast.Call) -> None:
             word.arg, word.value = "on_bad_lines", ast.Constant("error" if word.value.value else "skip")
         elif word.arg is not None:
             word.arg = _OTHER_KEYWORDS.get(word.arg, word.arg)
+
+
+def _write_names(call: ast.Call, by_place: int, names: Sequence[str]) -> None:
+    """Make `.to_csv(path, ";")` into `.to_csv(path, sep=";")`."""
+    given, further = call.args[:by_place], call.args[by_place:]
+    if len(further) <= len(names) and not any(isinstance(value, ast.Starred) for value in call.args):
+        call.args = given
+        call.keywords += [ast.keyword(name, value) for name, value in zip(names, further, strict=False)]
+
+
+def _leave_out_axis(call: ast.Call) -> None:
+    """Make `.drop(columns=["a"], axis=1)` into `.drop(columns=["a"])`, which is what it always meant."""
+    if {"columns", "index"} & {word.arg for word in call.keywords}:
+        call.keywords = [word for word in call.keywords if word.arg != "axis"]
 
 
 def _write_filling(call: ast.Call, method: ast.Attribute) -> None:

@@ -62,6 +62,11 @@ def value_of(expression: str, frame: pd.DataFrame, tmp_path: Path) -> Any:
         ("list(df.dtypes[df.dtypes == 'O'].index)", ["zone"]),
         ("list(df.dtypes[df.dtypes != 'object'].index)", ["fare", "at"]),
         ("df['fare'].dtype == 'float64'", True),
+        ("list(df.drop(columns=['at'], axis=1).columns)", ["fare", "zone"]),
+        ("df.drop(index=[0], axis=0).shape", (2, 3)),
+        ("list(df.drop('at', axis=1).columns)", ["fare", "zone"]),
+        ("df.head(1)[['zone', 'fare']].to_csv(None, ';', index=False)", "zone;fare\na;1.0\n"),
+        ("df.head(1)[['zone']].to_json(None, 'records')", '[{"zone":"a"}]'),
         ("str(np.NaN)", "nan"),
     ],
 )
