@@ -21,6 +21,7 @@ _BY_NAME_NOW = {
     "to_json": (1, ("orient", "date_format")),
     "to_sql": (2, ("schema", "if_exists", "index")),
 }
+_WHOLE_NUMBERS = frozenset(("int", "int64"))
 _FILLING = {"ffill": "ffill", "pad": "ffill", "bfill": "bfill", "backfill": "bfill"}
 _WITH_FREQUENCY = frozenset(("resample", "Grouper", "date_range", "floor", "ceil", "round", "rolling"))
 _FREQUENCY = re.compile(r"(?P<count>-?\d*)(?P<unit>[A-Z]+)(?P<anchor>-[A-Z]{3})?")
@@ -54,6 +55,8 @@ class _Rewriter(ast.NodeTransformer):
             _write_names(node, *_BY_NAME_NOW[method.attr])
         elif method.attr == "drop":
             _leave_out_axis(node)
+        elif method.attr == "astype" and node.args and _is_whole_number(node.args[0]):
+            method.value = self._helpers.call("in_nanoseconds", method.value)
         elif method.attr == "fillna":
             _write_filling(node, method)
         elif method.attr == "apply":
@@ -146,6 +149,12 @@ def _frequency(node: ast.expr) -> ast.expr:
 
 def _text(node: ast.expr) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _is_whole_number(node: ast.expr) -> bool:
+    """Tell whether a type is named that times are counted in: `int`, `"int64"`, `np.int64`."""
+    name = node.id if isinstance(node, ast.Name) else _text(node)
+    return (node.attr if isinstance(node, ast.Attribute) else name) in _WHOLE_NUMBERS
 
 
 def _is_dtype(node: ast.expr) -> bool:

@@ -60,6 +60,17 @@ def readable(source: Any) -> Any:
     )
 
 
+def in_nanoseconds(times: Any) -> Any:
+    """Return times as they were counted before pandas 3, which counts microseconds; else `times` itself.
+
+    Whoever makes whole numbers of them divides by the nanoseconds of a second.
+    """
+    dtype = getattr(times, "dtype", None)
+    if getattr(dtype, "kind", None) not in ("m", "M") or "[us" not in str(dtype):
+        return times
+    return times.astype(str(dtype).replace("[us", "[ns"))
+
+
 def is_object(dtype: Any) -> Any:
     """Tell of a type, or of each in a Series of types, whether it was `object` before pandas 3."""
     if isinstance(dtype, pd.Series):
