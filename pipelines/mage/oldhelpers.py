@@ -8,6 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+# Kinds of an index in which pandas always looked for a number as for any label.
+_LABELS_THAT_ARE_NUMBERS = ("integer", "mixed-integer", "floating", "complex")
+
 
 def with_keys(owner: Any) -> Any:
     """Return groups whose functions see the columns they are grouped by, as they did; else `owner` itself."""
@@ -69,6 +72,16 @@ def in_nanoseconds(times: Any) -> Any:
     if getattr(dtype, "kind", None) not in ("m", "M") or "[us" not in str(dtype):
         return times
     return times.astype(str(dtype).replace("[us", "[ns"))
+
+
+def item(owner: Any, key: int) -> Any:
+    """Return `owner[key]`; of a Series whose labels are no numbers, what stands in that place."""
+    try:
+        return owner[key]
+    except KeyError:
+        if isinstance(owner, pd.Series) and owner.index.inferred_type not in _LABELS_THAT_ARE_NUMBERS:
+            return owner.iloc[key]
+        raise
 
 
 def is_object(dtype: Any) -> Any:

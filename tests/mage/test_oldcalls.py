@@ -68,6 +68,14 @@ def value_of(expression: str, frame: pd.DataFrame, tmp_path: Path) -> Any:
         ("df['at'].dt.tz_localize('UTC').astype(int)[0] // 10**9", 1704087000),
         ("df['at'].astype('datetime64[s]').astype('int64').tolist()[0]", 1704087000),
         ("df['fare'].fillna(0).astype(int).tolist()", [1, 0, 3]),
+        ("df.iloc[0][1]", "a"),
+        ("df.iloc[0][-2]", "a"),
+        ("str(df.dtypes[0])", "float64"),
+        ("df['zone'].value_counts()[0]", 2),
+        ("df[['fare', 'zone']].apply(lambda row: row[1], axis=1).tolist()", ["a", "a", "b"]),
+        ("df['zone'][2]", "b"),
+        ("df.iloc[1:]['zone'][1]", "a"),
+        ("{1: 'x'}[1] + ['y'][-1]", "xy"),
         ("list(df.drop(columns=['at'], axis=1).columns)", ["fare", "zone"]),
         ("df.drop(index=[0], axis=0).shape", (2, 3)),
         ("list(df.drop('at', axis=1).columns)", ["fare", "zone"]),
@@ -78,6 +86,14 @@ def value_of(expression: str, frame: pd.DataFrame, tmp_path: Path) -> Any:
 )
 def test_call_does_what_it_did(expression: str, value: Any, frame: pd.DataFrame, tmp_path: Path) -> None:
     assert value_of(expression, frame, tmp_path) == value
+
+
+@pytest.mark.parametrize("expression", ["df.iloc[1:]['zone'][0]", "df[0]", "{1: 'x'}[0]"])
+def test_label_that_is_not_there_is_still_an_error(
+    expression: str, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyError):
+        value_of(expression, frame, tmp_path)
 
 
 def test_text_in_place_of_a_number_is_still_an_error(frame: pd.DataFrame, tmp_path: Path) -> None:
