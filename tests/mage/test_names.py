@@ -66,6 +66,7 @@ def test_mage_itself_is_set_aside_and_back_afterwards(
         ("import mage_ai.io.mongodb", "mage_ai.io.mongodb is not in Millrace; use pymongo"),
         ("from mage_ai.io.postgres import Postgrez", "mage_ai.io.postgres has Postgres; did you mean"),
         ("from mage_ai.orchestration.db.models.schedules import PipelineRun", "trigger_pipeline"),
+        ("from mage_ai.io.google_sheets import GoogleSheets", "use gspread in the block"),
         ("from mage_ai.something.new import x", "docs/mage.md"),
     ],
 )
