@@ -21,6 +21,7 @@ _BY_NAME_NOW = {
     "to_json": (1, ("orient", "date_format")),
     "to_sql": (2, ("schema", "if_exists", "index")),
 }
+_OF_PANDAS_GBQ = frozenset(("read_gbq", "to_gbq"))
 _WHOLE_NUMBERS = frozenset(("int", "int64"))
 _FILLING = {"ffill": "ffill", "pad": "ffill", "bfill": "bfill", "backfill": "bfill"}
 _WITH_FREQUENCY = frozenset(("resample", "Grouper", "date_range", "floor", "ceil", "round", "rolling"))
@@ -55,19 +56,27 @@ class _Rewriter(ast.NodeTransformer):
             _write_names(node, *_BY_NAME_NOW[method.attr])
         elif method.attr == "drop":
             _leave_out_axis(node)
-        elif method.attr == "astype" and node.args and _is_whole_number(node.args[0]):
-            method.value = self._helpers.call("in_nanoseconds", method.value)
         elif method.attr == "fillna":
             _write_filling(node, method)
-        elif method.attr == "apply":
-            method.value = self._helpers.call("with_keys", method.value)
         elif method.attr in _WITH_FREQUENCY:
             _write_frequencies(node)
+        else:
+            self._write_with_helpers(node, method)
+        return node
+
+    def _write_with_helpers(self, node: ast.Call, method: ast.Attribute) -> None:
+        """Rewrite what has to look at the values that it is called with."""
+        if method.attr == "apply":
+            method.value = self._helpers.call("with_keys", method.value)
+        elif method.attr == "astype" and node.args and _is_whole_number(node.args[0]):
+            method.value = self._helpers.call("in_nanoseconds", method.value)
+        elif method.attr in _OF_PANDAS_GBQ:
+            node.func = self._helpers.call("of_bigquery", method.value)
+            node.func.args.append(ast.Constant(method.attr))
         elif method.attr in _CONVERTING:
             self._write_conversion(node)
         elif method.attr in _READING_TEXT and node.args:
             node.args[0] = self._helpers.call("readable", node.args[0])
-        return node
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         """Let `df["a"].dtype == "object"` be true of text, which has a type of its own since pandas 3."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 import pandas as pd
@@ -72,6 +74,15 @@ def in_nanoseconds(times: Any) -> Any:
     if getattr(dtype, "kind", None) not in ("m", "M") or "[us" not in str(dtype):
         return times
     return times.astype(str(dtype).replace("[us", "[ns"))
+
+
+def of_bigquery(owner: Any, name: str) -> Callable[..., Any]:
+    """Return `pd.read_gbq` or `df.to_gbq`, which is in a library of its own since pandas 3."""
+    if hasattr(owner, name):
+        found: Callable[..., Any] = getattr(owner, name)
+        return found
+    function = getattr(import_module("pandas_gbq"), name)
+    return partial(function, owner) if isinstance(owner, pd.DataFrame) else function
 
 
 def item(owner: Any, key: int) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -86,6 +88,25 @@ def value_of(expression: str, frame: pd.DataFrame, tmp_path: Path) -> Any:
 )
 def test_call_does_what_it_did(expression: str, value: Any, frame: pd.DataFrame, tmp_path: Path) -> None:
     assert value_of(expression, frame, tmp_path) == value
+
+
+@pytest.mark.parametrize(
+    ("expression", "called"),
+    [
+        ("pd.read_gbq('SELECT 1', project_id='p')", (("SELECT 1",), {"project_id": "p"})),
+        ("df[['zone']].head(1).to_gbq('a.b', if_exists='append').pop()", {"if_exists": "append"}),
+        ("type('Client', (), {'read_gbq': staticmethod(len)}).read_gbq('abc')", 3),
+    ],
+)
+def test_bigquery_is_reached_by_the_library_that_pandas_left_it_to(
+    expression: str, called: Any, frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = ModuleType("pandas_gbq")
+    library.read_gbq = lambda *given, **named: (given, named)  # type: ignore[attr-defined]
+    library.to_gbq = lambda *given, **named: [*given, named]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pandas_gbq", library)
+
+    assert value_of(expression, frame, tmp_path) == called
 
 
 @pytest.mark.parametrize("expression", ["df.iloc[1:]['zone'][0]", "df[0]", "{1: 'x'}[0]"])
