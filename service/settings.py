@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import SettingsError
+from service.project_folders import hint_of, is_project
 
 PREFIX = "MILLRACE_"
 _SECRET_PREFIX = "MILLRACE_SECRET_"  # noqa: S105 - the name of a name
@@ -264,9 +265,9 @@ def require_folder(project: Path) -> None:
 def require_project(folder: Path) -> None:
     """Raise SettingsError when the folder is there but holds no project."""
     require_folder(folder)
-    if not (folder / "metadata.yaml").exists() and not (folder / "pipelines").is_dir():
+    if not is_project(folder):
         raise SettingsError(
-            f"{folder} is no project: it has neither metadata.yaml nor a folder pipelines. "
+            f"{folder} is no project: it has neither metadata.yaml nor a folder pipelines{hint_of(folder)}. "
             "Go into a project, name one by --project, or make one: millrace init NAME"
         )
 

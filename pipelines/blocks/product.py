@@ -21,10 +21,12 @@ def run_product(context: BlockContext, inputs: Sequence[Any]) -> Outputs:
     """Return the outputs of the product's newest run, when it is fresh; else raise NotYet until it is.
 
     One block of the product gives its outputs as they are; of several, each gives one. Where several
-    `partitions` of a block are wanted, it gives the list of them, newest first.
+    `partitions` of a block are wanted, it gives the list of them, newest first. A block that Mage's editor
+    wrote gives what it gives there.
     """
     product = product_of(context.block, context.source)
-    found = _Asked(context, product, is_parked=True).look()
+    asked = _AskedAsInMage if context.block.is_of_mage else _Asked
+    found = asked(context, product, is_parked=True).look()
     if isinstance(found, str):
         raise NotYet(f"data product {product.uuid!r} is made by run {found}", seconds=LOOK_SECONDS)
     return found
@@ -90,6 +92,17 @@ class _Asked:
 
     def _wanted(self, block: str) -> int:
         return self._product.partitions.get(block, 1)
+
+
+class _AskedAsInMage(_Asked):
+    """A product that is one mapping: each of its blocks -> the list of all that the block returned."""
+
+    def _loaded(self, answer: ProductAnswer) -> Outputs:
+        return ({block: self._all_of(answer, block) for block in answer.outputs[0].manifests},)
+
+    def _all_of(self, answer: ProductAnswer, block: str) -> list[Any]:
+        wanted = answer.outputs[: self._wanted(block)]
+        return [part for stored in wanted for part in load_outputs(self._context, stored.manifests[block])]
 
 
 def _one(outputs: Outputs) -> Any:

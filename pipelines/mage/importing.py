@@ -149,7 +149,8 @@ class _OtherNames(MetaPathFinder):
             return None
         self.given.add(fullname)
         spec = ModuleSpec(fullname, None, is_package=True)
-        spec.submodule_search_locations = [str(self._places.root)]
+        # The name is the project's, or that of what is around it: `mlops.training.utils` in `training`.
+        spec.submodule_search_locations = [str(self._places.root), str(self._places.root.parent)]
         return spec
 
     def _is_own(self, name: str) -> bool:
@@ -161,7 +162,7 @@ class _OtherNames(MetaPathFinder):
 
 
 def _names_in_code(root: Path) -> Iterator[str]:
-    """Yield N for each `from N.helpers import ...` in the project where `helpers` is there in its folder."""
+    """Yield N for each `from N.below import ...` where `below` is in the project, or is its own folder."""
     for file in root.rglob("*.py"):
         if "site-packages" in file.parts:
             continue
@@ -171,5 +172,5 @@ def _names_in_code(root: Path) -> Iterator[str]:
             continue
         for match in _OWN_NAMES.finditer(text):
             below = root / match["below"]
-            if below.is_dir() or below.with_suffix(".py").is_file():
+            if below.name == root.name or below.is_dir() or below.with_suffix(".py").is_file():
                 yield match["name"]

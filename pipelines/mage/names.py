@@ -76,6 +76,7 @@ MODULES: Mapping[str, tuple[str, frozenset[str]]] = {
 }
 
 _USE_SQLALCHEMY = "use sqlalchemy in the block, or `from pipelines.io import SQLAlchemy` with a URL"
+_MAKE_SESSION = "make the session in the block: SparkSession.builder.getOrCreate()"
 _USE_SCHEDULES = "ask the API for runs, or use trigger_pipeline"
 
 # What is known of Mage, and not here: the words after its name in the message.
@@ -85,8 +86,18 @@ REMEDIES: Mapping[str, str] = {
     "io.mongodb": "use pymongo in the block",
     "io.iceberg_s3": "use pyiceberg in the block",
     "io.azure_blob_storage": "use azure-storage-blob in the block",
+    "io.google_sheets": "use gspread in the block",
+    "io.algolia": "use algoliasearch in the block",
+    "io.chroma": "use chromadb in the block",
+    "io.qdrant": "use qdrant-client in the block",
+    "io.weaviate": "use weaviate-client in the block",
+    "io.opensearch": "use opensearch-py in the block",
+    "io.druid": "use pydruid in the block",
+    "io.pinot": "use pinotdb in the block",
+    "io.spark": _MAKE_SESSION,
+    "data_preparation.models.block.remote": "use get_variable, or block_output in SQL",
     "io.config.AWSSecretLoader": "use boto3 in the block, or put the value into a profile",
-    "services.spark": "make the session in the block: SparkSession.builder.getOrCreate()",
+    "services.spark": _MAKE_SESSION,
     "orchestration.db": _USE_SCHEDULES,
     "data_preparation.models.pipeline": _USE_SCHEDULES,
     "data_preparation.repo_manager.RepoConfig": "read metadata.yaml by get_repo_path()",

@@ -7,12 +7,22 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 
 from pipelines.mage.additions import Helpers
 
 _KEYWORDS_THAT_DO_NOTHING = frozenset(("infer_datetime_format", "use_legacy_dataset"))
 _OTHER_KEYWORDS = {"line_terminator": "lineterminator"}
 _OTHER_METHODS = {"applymap": "map"}
+# What could once be given by place, behind what still can.
+_BY_NAME_NOW = {
+    "to_csv": (1, ("sep", "na_rep", "float_format", "columns", "header", "index")),
+    "to_excel": (1, ("sheet_name", "na_rep", "float_format", "columns", "header", "index")),
+    "to_json": (1, ("orient", "date_format")),
+    "to_sql": (2, ("schema", "if_exists", "index")),
+}
+_OF_PANDAS_GBQ = frozenset(("read_gbq", "to_gbq"))
+_WHOLE_NUMBERS = frozenset(("int", "int64"))
 _FILLING = {"ffill": "ffill", "pad": "ffill", "bfill": "bfill", "backfill": "bfill"}
 _WITH_FREQUENCY = frozenset(("resample", "Grouper", "date_range", "floor", "ceil", "round", "rolling"))
 _FREQUENCY = re.compile(r"(?P<count>-?\d*)(?P<unit>[A-Z]+)(?P<anchor>-[A-Z]{3})?")
@@ -42,17 +52,31 @@ class _Rewriter(ast.NodeTransformer):
             return node
         _write_keywords(node)
         method.attr = _OTHER_METHODS.get(method.attr, method.attr)
-        if method.attr == "fillna":
+        if method.attr in _BY_NAME_NOW:
+            _write_names(node, *_BY_NAME_NOW[method.attr])
+        elif method.attr == "drop":
+            _leave_out_axis(node)
+        elif method.attr == "fillna":
             _write_filling(node, method)
-        elif method.attr == "apply":
-            method.value = self._helpers.call("with_keys", method.value)
         elif method.attr in _WITH_FREQUENCY:
             _write_frequencies(node)
+        else:
+            self._write_with_helpers(node, method)
+        return node
+
+    def _write_with_helpers(self, node: ast.Call, method: ast.Attribute) -> None:
+        """Rewrite what has to look at the values that it is called with."""
+        if method.attr == "apply":
+            method.value = self._helpers.call("with_keys", method.value)
+        elif method.attr == "astype" and node.args and _is_whole_number(node.args[0]):
+            method.value = self._helpers.call("in_nanoseconds", method.value)
+        elif method.attr in _OF_PANDAS_GBQ:
+            node.func = self._helpers.call("of_bigquery", method.value)
+            node.func.args.append(ast.Constant(method.attr))
         elif method.attr in _CONVERTING:
             self._write_conversion(node)
         elif method.attr in _READING_TEXT and node.args:
             node.args[0] = self._helpers.call("readable", node.args[0])
-        return node
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         """Let `df["a"].dtype == "object"` be true of text, which has a type of its own since pandas 3."""
@@ -93,6 +117,20 @@ def _write_keywords(call: ast.Call) -> None:
             word.arg = _OTHER_KEYWORDS.get(word.arg, word.arg)
 
 
+def _write_names(call: ast.Call, by_place: int, names: Sequence[str]) -> None:
+    """Make `.to_csv(path, ";")` into `.to_csv(path, sep=";")`."""
+    given, further = call.args[:by_place], call.args[by_place:]
+    if len(further) <= len(names) and not any(isinstance(value, ast.Starred) for value in call.args):
+        call.args = given
+        call.keywords += [ast.keyword(name, value) for name, value in zip(names, further, strict=False)]
+
+
+def _leave_out_axis(call: ast.Call) -> None:
+    """Make `.drop(columns=["a"], axis=1)` into `.drop(columns=["a"])`, which is what it always meant."""
+    if {"columns", "index"} & {word.arg for word in call.keywords}:
+        call.keywords = [word for word in call.keywords if word.arg != "axis"]
+
+
 def _write_filling(call: ast.Call, method: ast.Attribute) -> None:
     """Make `.fillna(method="pad", ...)` into `.ffill(...)`."""
     for word in call.keywords:
@@ -120,6 +158,12 @@ def _frequency(node: ast.expr) -> ast.expr:
 
 def _text(node: ast.expr) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _is_whole_number(node: ast.expr) -> bool:
+    """Tell whether a type is named that times are counted in: `int`, `"int64"`, `np.int64`."""
+    name = node.id if isinstance(node, ast.Name) else _text(node)
+    return (node.attr if isinstance(node, ast.Attribute) else name) in _WHOLE_NUMBERS
 
 
 def _is_dtype(node: ast.expr) -> bool:

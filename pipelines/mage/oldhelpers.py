@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 import pandas as pd
+
+# Kinds of an index in which pandas always looked for a number as for any label.
+_LABELS_THAT_ARE_NUMBERS = ("integer", "mixed-integer", "floating", "complex")
 
 
 def with_keys(owner: Any) -> Any:
@@ -58,6 +63,36 @@ def readable(source: Any) -> Any:
     return (
         io.StringIO(source) if isinstance(source, str) and source.lstrip()[:1] in ("{", "[", "<") else source
     )
+
+
+def in_nanoseconds(times: Any) -> Any:
+    """Return times as they were counted before pandas 3, which counts microseconds; else `times` itself.
+
+    Whoever makes whole numbers of them divides by the nanoseconds of a second.
+    """
+    dtype = getattr(times, "dtype", None)
+    if getattr(dtype, "kind", None) not in ("m", "M") or "[us" not in str(dtype):
+        return times
+    return times.astype(str(dtype).replace("[us", "[ns"))
+
+
+def of_bigquery(owner: Any, name: str) -> Callable[..., Any]:
+    """Return `pd.read_gbq` or `df.to_gbq`, which is in a library of its own since pandas 3."""
+    if hasattr(owner, name):
+        found: Callable[..., Any] = getattr(owner, name)
+        return found
+    function = getattr(import_module("pandas_gbq"), name)
+    return partial(function, owner) if isinstance(owner, pd.DataFrame) else function
+
+
+def item(owner: Any, key: int) -> Any:
+    """Return `owner[key]`; of a Series whose labels are no numbers, what stands in that place."""
+    try:
+        return owner[key]
+    except KeyError:
+        if isinstance(owner, pd.Series) and owner.index.inferred_type not in _LABELS_THAT_ARE_NUMBERS:
+            return owner.iloc[key]
+        raise
 
 
 def is_object(dtype: Any) -> Any:

@@ -73,6 +73,8 @@ class Places:
             return self.root.joinpath(*parts)
         if (self.root.parent / first).exists():
             return self.root.parent.joinpath(*parts)
+        if rest and rest[0] == self.root.name:  # one of several, in a folder for all of them
+            return self.root.joinpath(*rest[1:])
         # The project may have had another name where the path was written.
         if rest and (self.root / rest[0]).exists():
             return self.root.joinpath(*rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -47,15 +48,23 @@ def located(path: Any) -> Any:
 def found(path: Any) -> Any:
     """Return a relative path that is only in the folder around the project as it is there; else `path`.
 
-    Mage works in that folder, so that a path may begin with the project's own name.
+    Mage works in that folder, so that a path may begin with the project's own name: the one that it has
+    here, or had where the path was written.
     """
     if not isinstance(path, (str, PurePath)) or "://" in str(path):
         return path
     given = Path(path)
     if given.is_absolute() or not given.name or _exists(given):
         return path
-    beside = places().root.parent / given
-    return type(path)(beside) if _exists(beside) else path
+    return next((type(path)(place) for place in _elsewhere(given) if _exists(place)), path)
+
+
+def _elsewhere(given: Path) -> Iterator[Path]:
+    root = places().root
+    yield root.parent / given
+    first, *rest = given.parts
+    if rest and first != "..":
+        yield root.joinpath(*rest)
 
 
 def _exists(path: Path) -> bool:

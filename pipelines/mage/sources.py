@@ -13,6 +13,7 @@ from pipelines.mage.besides import with_files_beside
 from pipelines.mage.names import ROOT_NAME
 from pipelines.mage.oldcalls import as_older_calls
 from pipelines.mage.oldpandas import as_older_pandas
+from pipelines.mage.oldplaces import with_places_of_series
 from pipelines.mage.paths import with_located_paths
 from pipelines.mage.places import SOURCE_FOLDER, Places
 
@@ -32,7 +33,7 @@ def compiled(source: str, file: str, places: Places | None) -> CodeType:
         tree = ast.parse(source, file)
     tree = with_located_paths(tree, places)
     if is_of_mage(source):
-        tree = with_files_beside(as_older_pandas(as_older_calls(tree)))
+        tree = with_files_beside(with_places_of_series(as_older_pandas(as_older_calls(tree))))
     return compile(ast.fix_missing_locations(tree), file, "exec", dont_inherit=True)
 
 

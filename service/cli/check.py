@@ -16,6 +16,7 @@ from service.checks import problems_of
 from service.cli.options import json_option, project_option, settings_of
 from service.cli.output import console, print_json, styled, table
 from service.logs import configure_logs
+from service.project_folders import hint_of
 from service.projects import Projects
 
 
@@ -87,7 +88,8 @@ def print_project(project: Project) -> None:
     if lines:
         out.print(table(("pipeline", "runs", "blocks", "triggers", "why not"), map(_summary, lines)))
     # A pipeline of which only the triggers are wrong is not ok, and can run all the same, by hand.
-    out.print(f"{project.name}: {len(project.pipelines)} of {len(lines)} pipelines can run")
+    hint = "" if lines else hint_of(project.root)
+    out.print(f"{project.name}: {len(project.pipelines)} of {len(lines)} pipelines can run{hint}")
 
 
 def _summary(line: dict[str, Any]) -> tuple[Any, ...]:

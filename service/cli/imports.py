@@ -15,6 +15,7 @@ from service.cli.check import pipelines_of, print_project
 from service.cli.options import json_option
 from service.cli.output import console, print_json, table
 from service.mage_import import Copied, Inventory, Note, copy_files, take_inventory
+from service.project_folders import hint_of, is_project
 
 _SHOWN_PLACES = 3  # of one difference; --json has them all
 
@@ -42,9 +43,9 @@ def mage(source: Path, write: bool, target: Path | None, as_json: bool) -> None:
     anything that looks like a secret; files that are there already are never written over.
     """
     root = source.resolve()
-    if not _is_project(root):
+    if not is_project(root):
         raise click.UsageError(
-            f"{source} is no project: it has neither metadata.yaml nor pipelines/{_hint(source, root)}"
+            f"{source} is no project: it has neither metadata.yaml nor pipelines/{hint_of(source)}"
         )
     project, inventory = Project.load(root), take_inventory(root)
     copied = _copied(root, (target or Path()).resolve(), inventory) if write else None
@@ -54,16 +55,6 @@ def mage(source: Path, write: bool, target: Path | None, as_json: bool) -> None:
         _print(project, inventory, copied)
     if copied is not None and copied.kept:
         raise click.exceptions.Exit(1)
-
-
-def _is_project(folder: Path) -> bool:
-    return (folder / "metadata.yaml").exists() or (folder / "pipelines").is_dir()
-
-
-def _hint(source: Path, root: Path) -> str:
-    """Return which folders in it are projects: repositories mostly hold them one floor down."""
-    found = [str(source / folder.name) for folder in sorted(root.iterdir()) if _is_project(folder)]
-    return f"; but {', '.join(found)} would do" if found else ""
 
 
 def _copied(root: Path, target: Path, inventory: Inventory) -> Copied:

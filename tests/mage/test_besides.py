@@ -49,6 +49,7 @@ def read(places: Places, expression: str, path: Any) -> Any:
     [
         ("my-shop/data/x.csv", 1),  # as Mage finds it
         ("data/x.csv", 1),  # what is in the project comes first
+        ("old_name/data/x.csv", 1),  # as Mage found it in a folder of another name
         ("data/beside.csv", 3),
         (Path("data/beside.csv"), 3),
     ],

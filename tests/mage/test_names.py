@@ -66,6 +66,7 @@ def test_mage_itself_is_set_aside_and_back_afterwards(
         ("import mage_ai.io.mongodb", "mage_ai.io.mongodb is not in Millrace; use pymongo"),
         ("from mage_ai.io.postgres import Postgrez", "mage_ai.io.postgres has Postgres; did you mean"),
         ("from mage_ai.orchestration.db.models.schedules import PipelineRun", "trigger_pipeline"),
+        ("from mage_ai.io.google_sheets import GoogleSheets", "use gspread in the block"),
         ("from mage_ai.something.new import x", "docs/mage.md"),
     ],
 )
@@ -104,6 +105,24 @@ def test_project_goes_by_all_its_names(places: Places, monkeypatch: pytest.Monke
 
     assert "default_repo" not in sys.modules
     assert "mlops.utils.paths" not in sys.modules
+
+
+def test_project_among_others_goes_by_the_name_of_what_is_around_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = Places(tmp_path / "training")
+    for project in ("training", "common"):
+        (tmp_path / project / "utils").mkdir(parents=True)
+        (tmp_path / project / "utils" / "paths.py").write_text(f"HERE = {project!r}\n")
+    (places.root / "job.py").write_text("from mlops.training.utils.paths import HERE\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(places.root), str(tmp_path)])
+
+    with mage_names(places):
+        for outer in ("mlops", "default_repo"):
+            for project in ("training", "common"):
+                assert project == importlib.import_module(f"{outer}.{project}.utils.paths").HERE
+
+    assert "mlops" not in sys.modules
 
 
 def test_branches_import_side_by_side(places: Places) -> None:

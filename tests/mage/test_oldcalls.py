@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -62,11 +64,57 @@ def value_of(expression: str, frame: pd.DataFrame, tmp_path: Path) -> Any:
         ("list(df.dtypes[df.dtypes == 'O'].index)", ["zone"]),
         ("list(df.dtypes[df.dtypes != 'object'].index)", ["fare", "at"]),
         ("df['fare'].dtype == 'float64'", True),
+        ("df['at'].astype('int64').tolist()[0] // 10**9", 1704087000),
+        ("(df['at'].values.astype(np.int64) // 10**9).tolist()[0]", 1704087000),
+        ("(df['at'] - df['at'][0]).astype(int).tolist()[1] // 10**9", 2594400),
+        ("df['at'].dt.tz_localize('UTC').astype(int)[0] // 10**9", 1704087000),
+        ("df['at'].astype('datetime64[s]').astype('int64').tolist()[0]", 1704087000),
+        ("df['fare'].fillna(0).astype(int).tolist()", [1, 0, 3]),
+        ("df.iloc[0][1]", "a"),
+        ("df.iloc[0][-2]", "a"),
+        ("str(df.dtypes[0])", "float64"),
+        ("df['zone'].value_counts()[0]", 2),
+        ("df[['fare', 'zone']].apply(lambda row: row[1], axis=1).tolist()", ["a", "a", "b"]),
+        ("df['zone'][2]", "b"),
+        ("df.iloc[1:]['zone'][1]", "a"),
+        ("{1: 'x'}[1] + ['y'][-1]", "xy"),
+        ("list(df.drop(columns=['at'], axis=1).columns)", ["fare", "zone"]),
+        ("df.drop(index=[0], axis=0).shape", (2, 3)),
+        ("list(df.drop('at', axis=1).columns)", ["fare", "zone"]),
+        ("df.head(1)[['zone', 'fare']].to_csv(None, ';', index=False)", "zone;fare\na;1.0\n"),
+        ("df.head(1)[['zone']].to_json(None, 'records')", '[{"zone":"a"}]'),
         ("str(np.NaN)", "nan"),
     ],
 )
 def test_call_does_what_it_did(expression: str, value: Any, frame: pd.DataFrame, tmp_path: Path) -> None:
     assert value_of(expression, frame, tmp_path) == value
+
+
+@pytest.mark.parametrize(
+    ("expression", "called"),
+    [
+        ("pd.read_gbq('SELECT 1', project_id='p')", (("SELECT 1",), {"project_id": "p"})),
+        ("df[['zone']].head(1).to_gbq('a.b', if_exists='append').pop()", {"if_exists": "append"}),
+        ("type('Client', (), {'read_gbq': staticmethod(len)}).read_gbq('abc')", 3),
+    ],
+)
+def test_bigquery_is_reached_by_the_library_that_pandas_left_it_to(
+    expression: str, called: Any, frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = ModuleType("pandas_gbq")
+    library.read_gbq = lambda *given, **named: (given, named)  # type: ignore[attr-defined]
+    library.to_gbq = lambda *given, **named: [*given, named]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pandas_gbq", library)
+
+    assert value_of(expression, frame, tmp_path) == called
+
+
+@pytest.mark.parametrize("expression", ["df.iloc[1:]['zone'][0]", "df[0]", "{1: 'x'}[0]"])
+def test_label_that_is_not_there_is_still_an_error(
+    expression: str, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyError):
+        value_of(expression, frame, tmp_path)
 
 
 def test_text_in_place_of_a_number_is_still_an_error(frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def places(tmp_path: Path) -> Places:
         ("/home/src/data/x.csv", "my-shop/data/x.csv"),
         ("/home/src/key.json", "key.json"),
         ("/home/src/old_name/data/x.csv", "my-shop/data/x.csv"),
+        ("/home/src/all_of_them/my-shop/new.csv", "my-shop/new.csv"),
         ("/home/src/nowhere.csv", "my-shop/nowhere.csv"),
         ("/home/src/", "my-shop/"),
         ("/home/src", "my-shop"),

@@ -54,6 +54,19 @@ def test_folder_without_a_project_is_refused_and_left_alone(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_project_one_floor_down_is_pointed_at(shop: Path, tmp_path: Path) -> None:
+    refused = run_millrace("check", cwd=shop.parent)
+    (tmp_path / "metadata.yaml").write_text("name: all\n")
+    (tmp_path / "training" / "pipelines").mkdir(parents=True)
+    checked = run_millrace("check", cwd=tmp_path)
+
+    assert refused.returncode == 2
+    assert f"{shop} would do" in refused.stderr.replace("\n", " ")
+    assert checked.returncode == 0
+    assert "0 of 0 pipelines can run; but" in checked.stdout
+    assert "training would do" in checked.stdout.replace("\n", " ")
+
+
 def test_home_that_cannot_be_made_is_one_sentence(shop: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 

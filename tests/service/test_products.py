@@ -91,6 +91,20 @@ def test_consumers_of_an_old_product_share_one_run_that_serves_later_ones_while_
     assert len(bench.all_of("maker")) == 2
 
 
+def test_a_block_of_mages_editor_gives_a_mapping_of_what_each_block_returned(bench: Products) -> None:
+    bench.product(**HOUR, settings={"first": {}, "last": {}})
+    gives = bench.giving("gives")
+    gives.keys["all_upstream_blocks_executed"] = True
+    body = "note(kwargs, f\" {args[0]['first']} {args[0]['last'][:2]}\")"
+    bench.pipeline("consumer", gives, bench.block("takes", body, upstream=["gives"]))
+    bench.start(slots=1)
+
+    run = bench.finished(bench.launch("consumer"))
+
+    assert (run.state, run.error) == (RunState.SUCCEEDED, None)
+    assert bench.journal() == ["last", "takes [1] [1, 2]"]
+
+
 def test_a_product_that_fails_fails_its_consumers_and_the_next_try_makes_it_anew(bench: Products) -> None:
     bench.product(**SECOND_OLD)
     bench.pipeline("maker", bench.block("last", "note(kwargs)\nraise ValueError('no numbers today')"))
