@@ -35,13 +35,9 @@ _READING_TEXT = frozenset(("read_json", "read_html", "read_xml"))
 _NUMPY_NAMES = {"NaN": "nan", "NAN": "nan", "Inf": "inf", "Infinity": "inf", "float_": "float64"}
 
 
-def as_older_calls(tree: ast.Module) -> ast.Module:
-    """Return the tree with such calls written in the way of pandas 3."""
-    helpers = Helpers("pipelines.mage", "oldhelpers")
-    return helpers.imported_into(_Rewriter(helpers).visit(tree))
+class OlderCalls(ast.NodeTransformer):
+    """Writes such calls in the way of pandas 3."""
 
-
-class _Rewriter(ast.NodeTransformer):
     def __init__(self, helpers: Helpers) -> None:
         self._helpers = helpers
 

@@ -12,13 +12,9 @@ from pipelines.chained import in_place_part, is_chained
 from pipelines.mage.additions import Helpers
 
 
-def as_older_pandas(tree: ast.Module) -> ast.Module:
-    """Return the tree with such statements written as calls that change the frame."""
-    helpers = Helpers("pipelines.mage", "oldhelpers")
-    return helpers.imported_into(_Rewriter(helpers).visit(tree))
+class OlderChanges(ast.NodeTransformer):
+    """Writes such statements as calls that change the frame."""
 
-
-class _Rewriter(ast.NodeTransformer):
     def __init__(self, helpers: Helpers) -> None:
         self._helpers = helpers
 

@@ -11,13 +11,9 @@ import ast
 from pipelines.mage.additions import Helpers
 
 
-def with_places_of_series(tree: ast.Module) -> ast.Module:
-    """Return the tree with every `x[0]` that is read written as a call, which looks what `x` is."""
-    helpers = Helpers("pipelines.mage", "oldhelpers")
-    return helpers.imported_into(_Rewriter(helpers).visit(tree))
+class OlderPlaces(ast.NodeTransformer):
+    """Writes every `x[0]` that is read as a call, which looks what `x` is."""
 
-
-class _Rewriter(ast.NodeTransformer):
     def __init__(self, helpers: Helpers) -> None:
         self._helpers = helpers
 

@@ -9,11 +9,12 @@ import warnings
 from functools import lru_cache
 from types import CodeType
 
+from pipelines.mage.additions import Helpers
 from pipelines.mage.besides import with_files_beside
 from pipelines.mage.names import ROOT_NAME
-from pipelines.mage.oldcalls import as_older_calls
-from pipelines.mage.oldpandas import as_older_pandas
-from pipelines.mage.oldplaces import with_places_of_series
+from pipelines.mage.oldcalls import OlderCalls
+from pipelines.mage.oldpandas import OlderChanges
+from pipelines.mage.oldplaces import OlderPlaces
 from pipelines.mage.paths import with_located_paths
 from pipelines.mage.places import SOURCE_FOLDER, Places
 
@@ -33,8 +34,15 @@ def compiled(source: str, file: str, places: Places | None) -> CodeType:
         tree = ast.parse(source, file)
     tree = with_located_paths(tree, places)
     if is_of_mage(source):
-        tree = with_files_beside(with_places_of_series(as_older_pandas(as_older_calls(tree))))
+        tree = with_files_beside(_as_before_pandas_3(tree))
     return compile(ast.fix_missing_locations(tree), file, "exec", dont_inherit=True)
+
+
+def _as_before_pandas_3(tree: ast.Module) -> ast.Module:
+    helpers = Helpers("pipelines.mage", "oldhelpers")  # the code of blocks imports them: they need pandas
+    for rewriter in (OlderCalls, OlderChanges, OlderPlaces):
+        tree = rewriter(helpers).visit(tree)
+    return helpers.imported_into(tree)
 
 
 def is_of_mage(source: str) -> bool:
