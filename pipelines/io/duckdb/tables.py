@@ -89,12 +89,11 @@ def write_query(connection: duckdb.DuckDBPyConnection, query: str, order: Order)
 def _asked_columns(
     connection: duckdb.DuckDBPyConnection, query: str, policy: Policy
 ) -> Sequence[FrameColumn]:
-    """Return the columns of a query, where something depends on them.
+    """Return the columns of a query, where something depends on them: to ask takes as long as to plan it.
 
-    To ask for them takes as long as to plan the query. A replacement takes them as they are, but for those
-    without a type, which come from a NULL in the query.
+    A replacement takes them as they are.
     """
-    if policy.if_exists is IfExists.REPLACE and not policy.keys and "null" not in query.lower():
+    if policy.if_exists is IfExists.REPLACE and not policy.keys:
         return ()
     return _described(connection, query, None)
 
